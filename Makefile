@@ -1,0 +1,51 @@
+# The one thing this needs is Python 3.10+ with its venv module, and make.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+UV := .uv/bin/uv
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z][a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(UV):
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10)' 2>/dev/null || { echo "make: $(PYTHON) is not Python 3.10 or newer; name one with PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "make: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+$(VENV)/.complete: $(UV) requirements/dev.txt pyproject.toml
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet requirements/dev.txt
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --editable .
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.complete ## Set up .venv from the lock
+
+.PHONY: lock
+lock: $(UV) ## Rewrite the locked versions in requirements/
+	$(UV) pip compile --quiet --universal --python-version 3.10 --all-extras --group test --group lint --no-emit-index-url --no-annotate --output-file requirements/dev.txt pyproject.toml
+
+.PHONY: test
+test: $(VENV)/.complete ## Run the tests
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.complete ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/.complete ## Let ruff rewrite the source
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## Remove everything that was set up
+	rm -rf .venv .uv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""The `kpo-multicluster` command."""

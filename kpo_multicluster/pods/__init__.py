@@ -1,0 +1,1 @@
+"""What a run is: manifest, status, logs, XCom, run. Knows no Airflow."""
