@@ -1,0 +1,134 @@
+"""Watches one pod: the single source of truth on how far a run has come.
+
+One watch connection, opened at the resourceVersion of the pod as created, serves a whole run. Where the role grants no
+`watch`, the pod is read at an interval instead. A pod is known by its uid: another pod under the same name is a loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from kpo_multicluster.api.client import ApiClient
+from kpo_multicluster.errors import ForbiddenError, GoneError, NotFoundError
+from kpo_multicluster.pods.resources import pod_path, pods_path
+from kpo_multicluster.pods.status import name_of, uid_of
+
+POLL_SECONDS = 2.0
+
+
+class PodMonitor:
+    """Keeps `pod` up to date until closed.
+
+    Attributes:
+        pod: as last seen.
+        deleted: whether the pod is gone from the cluster.
+        notices: what the user should be told once, such as a fall back to polling.
+    """
+
+    def __init__(self, api: ApiClient, pod: dict[str, Any]) -> None:
+        self.pod = pod
+        self.deleted = False
+        self.notices: list[str] = []
+        self._api = api
+        self._uid = uid_of(pod)
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Opens the watch; harmless when it is open."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"watch {name_of(self.pod)}")
+
+    async def close(self) -> None:
+        """Ends the watch."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+    async def wait(self, reached: Callable[[dict[str, Any]], bool], *, timeout_seconds: float | None = None) -> bool:
+        """Waits until `reached(pod)` holds or the pod is gone.
+
+        Returns:
+            False if `timeout_seconds` passed first.
+
+        Raises:
+            KpoMulticlusterError: the pod can no longer be observed.
+        """
+        self.start()
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
+        while not (self.deleted or reached(self.pod)):
+            left = None if deadline is None else deadline - loop.time()
+            if left is not None and left <= 0:
+                return False
+            await self.next_change(left)
+        return True
+
+    async def next_change(self, timeout_seconds: float | None = None) -> None:
+        """Returns at the next change of the pod, or when the time is up.
+
+        Raises:
+            KpoMulticlusterError: the pod can no longer be observed.
+        """
+        task = self._task
+        if task is None or task.done():
+            if task is not None and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+            return
+        changed = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait({changed, task}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+
+    def _saw(self, pod: dict[str, Any], *, deleted: bool = False) -> None:
+        if uid_of(pod) != self._uid:
+            deleted = True
+        else:
+            self.pod = pod
+        self.deleted = self.deleted or deleted
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _run(self) -> None:
+        version = str(self.pod["metadata"].get("resourceVersion", ""))
+        metadata = self.pod["metadata"]
+        while not self.deleted:
+            try:
+                await self._watch(metadata["namespace"], metadata["name"], version)
+            except GoneError:
+                # Too old to watch from: read the pod, and watch on from there.
+                await self._read()
+                version = str(self.pod["metadata"].get("resourceVersion", ""))
+            except ForbiddenError as error:
+                self.notices.append(
+                    f"This role may not watch pods ({error.detail or error}): reading the pod every {POLL_SECONDS:g} s "
+                    "instead. Grant the verb 'watch' on pods to be told of changes at once."
+                )
+                await self._poll()
+
+    async def _watch(self, namespace: str, name: str, version: str) -> None:
+        events = self._api.watch(
+            pods_path(namespace), resource_version=version, params={"fieldSelector": f"metadata.name={name}"}
+        )
+        async with contextlib.aclosing(events):
+            async for event in events:
+                self._saw(event.object, deleted=event.type == "DELETED")
+                if self.deleted:
+                    return
+
+    async def _poll(self) -> None:
+        while not self.deleted:
+            await self._read()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _read(self) -> None:
+        try:
+            self._saw(await self._api.request("GET", pod_path(self.pod)))
+        except NotFoundError:
+            self._saw(self.pod, deleted=True)

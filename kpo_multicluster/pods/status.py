@@ -1,0 +1,239 @@
+"""What a pod's status says: pure functions over pod objects as the API server sends them.
+
+Field names and reasons are those of the Kubernetes API (core/v1 PodStatus) and of the kubelet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+Pod = Mapping[str, Any]
+
+# A container in one of these never starts by waiting longer: the manifest or what it refers to must change.
+_HOPELESS_WAITING = {
+    "InvalidImageName": "its image name is malformed",
+    "ErrImageNeverPull": "its image is not on the node and imagePullPolicy is Never",
+    "CreateContainerConfigError": "a secret, config map or key it refers to is missing",
+    "CreateContainerError": "the container runtime refused its configuration",
+    "RunContainerError": "its command could not be run",
+}
+_PULL_WAITING = {"ErrImagePull", "ImagePullBackOff"}
+# Words of a pull error that passes by itself; any other pull error is a wrong name or missing rights.
+_TRANSIENT_PULL = (
+    "timeout",
+    "timed out",
+    "i/o",
+    "connection re",
+    "temporar",
+    "too many requests",
+    "429",
+    "500 internal",
+    "502",
+    "503",
+    "pull qps",
+    "unexpected eof",
+    "tls handshake",
+)
+_LOST_REASONS = {
+    "Evicted",
+    "Preempting",
+    "Preempted",
+    "NodeLost",
+    "NodeShutdown",
+    "Terminated",
+    "Shutdown",
+    "UnexpectedAdmissionError",
+}
+
+
+class Termination(NamedTuple):
+    """How a container ended, from `state.terminated`."""
+
+    container: str
+    exit_code: int
+    reason: str
+    message: str
+
+
+def name_of(pod: Pod) -> str:
+    """`namespace/name`."""
+    return f"{pod['metadata'].get('namespace', '')}/{pod['metadata']['name']}"
+
+
+def uid_of(pod: Pod) -> str:
+    """The uid that pins this pod among others that may carry its name."""
+    return str(pod["metadata"].get("uid", ""))
+
+
+def phase_of(pod: Pod) -> str:
+    """Pending, Running, Succeeded, Failed or Unknown; empty before the first status."""
+    return str(pod.get("status", {}).get("phase", ""))
+
+
+def is_terminal(pod: Pod) -> bool:
+    """Whether the pod as a whole has ended."""
+    return phase_of(pod) in ("Succeeded", "Failed")
+
+
+def container_statuses(pod: Pod) -> Iterator[Mapping[str, Any]]:
+    """Init containers' statuses in order, then the others'."""
+    status = pod.get("status", {})
+    yield from status.get("initContainerStatuses") or ()
+    yield from status.get("containerStatuses") or ()
+
+
+def container_status(pod: Pod, container: str) -> Mapping[str, Any] | None:
+    """The status of one container, of either kind; None before the kubelet has reported it."""
+    return next((status for status in container_statuses(pod) if status.get("name") == container), None)
+
+
+def _state(pod: Pod, container: str) -> Mapping[str, Any]:
+    status = container_status(pod, container)
+    return (status.get("state") or {}) if status else {}
+
+
+def has_started(pod: Pod, container: str) -> bool:
+    """Whether the container runs or has run, so that it has a log."""
+    status = container_status(pod, container)
+    if status is None:
+        return False
+    state = status.get("state") or {}
+    return bool("running" in state or "terminated" in state or status.get("restartCount"))
+
+
+def is_running(pod: Pod, container: str) -> bool:
+    """Whether the container runs at this moment."""
+    return "running" in _state(pod, container)
+
+
+def termination(pod: Pod, container: str) -> Termination | None:
+    """How the container ended if it is not running now; it may still be restarted, see `ended_for_good`."""
+    terminated = _state(pod, container).get("terminated")
+    if not terminated:
+        return None
+    return Termination(
+        container,
+        int(terminated.get("exitCode", 0)),
+        str(terminated.get("reason") or ""),
+        str(terminated.get("message") or "").strip(),
+    )
+
+
+def ended_for_good(pod: Pod, container: str) -> bool:
+    """Whether the container has ended and will not be restarted."""
+    if is_terminal(pod):
+        return True
+    ended = termination(pod, container)
+    if ended is None:
+        return False
+    policy = _restart_policy(pod, container)
+    return (
+        policy == "Never" or (policy == "OnFailure" and ended.exit_code == 0) or "deletionTimestamp" in pod["metadata"]
+    )
+
+
+def _restart_policy(pod: Pod, container: str) -> str:
+    spec = pod.get("spec", {})
+    for entry in spec.get("initContainers") or ():
+        if entry.get("name") == container:
+            # An init container that is not a sidecar runs once: Always means OnFailure for it.
+            default = "OnFailure" if spec.get("restartPolicy", "Always") != "Never" else "Never"
+            return str(entry.get("restartPolicy") or default)
+    return str(spec.get("restartPolicy") or "Always")
+
+
+def hopeless_start(pod: Pod) -> str | None:
+    """Why the pod can never start, or None while it still may."""
+    for status in container_statuses(pod):
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
+        if reason in _HOPELESS_WAITING:
+            return _waiting_text(status, reason, _HOPELESS_WAITING[reason], message)
+        if reason in _PULL_WAITING and not _passes_by_itself(message):
+            return _waiting_text(status, reason, f"its image {status.get('image')!r} cannot be pulled", message)
+    return None
+
+
+def _waiting_text(status: Mapping[str, Any], reason: str, meaning: str, message: str) -> str:
+    text = f"container {status.get('name')!r} cannot start, {meaning} ({reason})"
+    return f"{text}: {message}" if message else text
+
+
+def _passes_by_itself(message: str) -> bool:
+    lowered = message.lower()
+    # "Back-off pulling image" alone says nothing of the cause: the event before it, or the next status, does.
+    if not lowered or (lowered.startswith("back-off pulling image") and "error" not in lowered):
+        return True
+    return any(word in lowered for word in _TRANSIENT_PULL)
+
+
+def is_scheduled(pod: Pod) -> bool:
+    """Whether a node was found for the pod."""
+    return bool(pod.get("spec", {}).get("nodeName")) or (_condition(pod, "PodScheduled") or {}).get("status") == "True"
+
+
+def _condition(pod: Pod, kind: str) -> Mapping[str, Any] | None:
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return next((condition for condition in conditions if condition.get("type") == kind), None)
+
+
+def waiting_for(pod: Pod) -> str:
+    """What a pod that has not started waits for, as one phrase for a message."""
+    if not is_scheduled(pod):
+        why = (_condition(pod, "PodScheduled") or {}).get("message")
+        return f"no node was found for it: {why}" if why else "the scheduler has not yet placed it on a node"
+    for status in container_statuses(pod):
+        state = status.get("state") or {}
+        if "waiting" in state:
+            reason = state["waiting"].get("reason") or "Waiting"
+            message = state["waiting"].get("message")
+            text = f"container {status.get('name')!r} is waiting ({reason})"
+            return f"{text}: {message}" if message else text
+        if "running" in state and status in (pod.get("status", {}).get("initContainerStatuses") or ()):
+            return f"init container {status.get('name')!r} is still running"
+    node = pod.get("spec", {}).get("nodeName")
+    return f"the kubelet of node {node!r} has not yet started its containers"
+
+
+def failed_init_container(pod: Pod) -> Termination | None:
+    """The init container that failed a pod that is Failed, if one did."""
+    if phase_of(pod) != "Failed":
+        return None
+    for status in pod.get("status", {}).get("initContainerStatuses") or ():
+        ended = termination(pod, str(status.get("name")))
+        if ended is not None and ended.exit_code != 0:
+            return ended
+    return None
+
+
+def lost_reason(pod: Pod) -> str | None:
+    """Why the infrastructure took the pod away (eviction, preemption, node loss), or None if it did not."""
+    status = pod.get("status", {})
+    reason, message = str(status.get("reason") or ""), str(status.get("message") or "")
+    if reason in _LOST_REASONS:
+        return f"{reason}: {message}" if message else reason
+    disruption = _condition(pod, "DisruptionTarget")
+    if disruption and disruption.get("status") == "True" and phase_of(pod) == "Failed":
+        cause = str(disruption.get("reason") or "DisruptionTarget")
+        return f"{cause}: {disruption.get('message')}" if disruption.get("message") else cause
+    return None
+
+
+def pod_reason(pod: Pod) -> str:
+    """The pod's own reason and message, such as DeadlineExceeded; empty if there is none."""
+    status = pod.get("status", {})
+    reason, message = str(status.get("reason") or ""), str(status.get("message") or "")
+    return f"{reason}: {message}" if reason and message else reason or message
+
+
+def explain_exit(ended: Termination) -> str:
+    """One phrase on how a container ended: exit code, signal, reason, termination message."""
+    text = f"container {ended.container!r} ended with exit code {ended.exit_code}"
+    if ended.reason == "OOMKilled":
+        text += " (OOMKilled: it used more memory than its limit; raise the limit in container_resources)"
+    elif ended.reason and ended.reason not in ("Error", "Completed"):
+        text += f" ({ended.reason})"
+    elif ended.exit_code > 128:
+        text += f" (killed by signal {ended.exit_code - 128})"
+    return f"{text}: {ended.message}" if ended.message else text
