@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from functools import partial
 from typing import Any, NamedTuple
 
 from kpo_multicluster.api.client import ApiClient
@@ -20,6 +22,13 @@ from kpo_multicluster.pods.status import Pod, container_status, ended_for_good, 
 
 # A stream that breaks at once, again and again, is reopened no faster than this.
 _REOPEN_SECONDS = 0.5
+_STATUS_LAG_SECONDS = 2.0
+
+
+class _End(Enum):
+    CLEAN = "the log ended"
+    CUT = "the stream broke, or there is no log yet"
+    NONE = "there is no log to be had"
 
 
 class LogBatch(NamedTuple):
@@ -48,6 +57,10 @@ class LogFollower:
         container: whose log to follow.
         sink: is awaited with every batch, which holds the stream back when it is slow.
         cursor: where an earlier follower of the same container was.
+
+    Attributes:
+        progress: chunks read so far.
+        held_back: whether it waits for a slow sink.
     """
 
     def __init__(
@@ -58,6 +71,8 @@ class LogFollower:
         self._monitor = monitor
         self._sink = sink
         self._reader = LogReader(cursor)
+        self.progress = 0
+        self.held_back = False
 
     @property
     def cursor(self) -> LogCursor | None:
@@ -65,75 +80,82 @@ class LogFollower:
         return self._reader.cursor
 
     async def run(self) -> None:
-        """Returns when the container's last log line was given to the sink, or the pod is gone.
+        """Returns when the container's last log line was given to the sink, or there is no log to be had.
 
         Raises:
             KpoMulticlusterError: the pod can no longer be observed.
         """
-        finished_restart = -1
+        finished = -1
         while True:
-            await self._monitor.wait(lambda pod: self._has_new_log(pod, finished_restart))
-            if not has_started(self._monitor.pod, self.container):
-                return
-            over = ended_for_good(self._monitor.pod, self.container) or self._monitor.deleted
+            await self._monitor.wait(partial(self._has_log_after, finished))
             restart = self._restart_count()
-            complete = await self._stream(restart)
-            if complete is None:
+            if restart == finished or not has_started(self._monitor.pod, self.container):
                 return
-            if complete and not self._still_writing(restart):
+            end = await self._stream(restart)
+            if end is _End.NONE or (end is _End.CUT and self._monitor.deleted):
+                return
+            if end is _End.CLEAN and not self._still_writing(restart):
                 await self._give(self._reader.end())
-                finished_restart = restart
-            elif over and not complete and self._monitor.deleted:
-                return
-            if complete and over:
+                finished = restart
+            if finished == restart and self._over():
                 return
 
-    def _has_new_log(self, pod: Pod, finished_restart: int) -> bool:
-        if ended_for_good(pod, self.container):
-            return True
-        return has_started(pod, self.container) and self._restart_count() > finished_restart
+    def _has_log_after(self, finished: int, pod: Pod) -> bool:
+        return self._over() or (has_started(pod, self.container) and self._restart_count() > finished)
+
+    def _over(self) -> bool:
+        return self._monitor.deleted or ended_for_good(self._monitor.pod, self.container)
 
     def _restart_count(self) -> int:
         status = container_status(self._monitor.pod, self.container)
         return int(status.get("restartCount") or 0) if status else 0
 
     def _still_writing(self, restart: int) -> bool:
-        return is_running(self._monitor.pod, self.container) and self._restart_count() == restart
+        running = is_running(self._monitor.pod, self.container)
+        return running and self._restart_count() == restart and not self._monitor.deleted
 
-    async def _stream(self, restart: int) -> bool | None:
-        """Reads one stream to its end: True if it ended cleanly, False if it was cut, None if there is no log to have."""
+    async def _stream(self, restart: int) -> _End:
+        """Reads one stream to its end."""
         params: dict[str, Any] = {"container": self.container, **self._reader.resume(restart)}
-        started = asyncio.get_running_loop().time()
+        opened = asyncio.get_running_loop().time()
         try:
-            chunks: AsyncIterator[bytes] = self._api.stream(pod_path(self._monitor.pod, "log"), params=params)
-            async with contextlib.aclosing(chunks):  # type: ignore[type-var]
+            async with contextlib.aclosing(
+                self._api.stream(pod_path(self._monitor.pod, "log"), params=params)
+            ) as chunks:
                 async for chunk in chunks:
+                    self.progress += 1
                     await self._give(self._reader.feed(chunk))
         except NotFoundError:
-            return None
+            return _End.NONE
         except ForbiddenError as error:
-            await self._sink(
-                Notice("warning", f"The log of container {self.container!r} cannot be read: {error}. Grant 'get' on pods/log.")
-            )
-            return None
-        except (BadRequestError, ConnectError, ApiError):
-            # Not started yet as the kubelet sees it, a cut, or a kubelet that is away: the watch tells if it is over.
-            await self._pause(started)
-            return False
+            text = f"The log of container {self.container!r} cannot be read: {error}. Grant the verb 'get' on pods/log."
+            await self._sink(Notice("warning", text))
+            return _End.NONE
+        except BadRequestError:
+            # Not started as the kubelet sees it; if it has ended all the same, it left no log.
+            if self._over():
+                return _End.NONE
+            await self._pause(opened)
+            return _End.CUT
+        except (ConnectError, ApiError):
+            await self._pause(opened)
+            return _End.CUT
         if self._still_writing(restart):
-            # The log of a running container does not end; the kubelet closes the stream a moment before the status
-            # shows the end, so wait for that rather than ask for the same lines again.
-            await self._monitor.next_change(_REOPEN_SECONDS)
-        return True
+            # The kubelet closes the stream a moment before the status shows the end: wait for that rather than ask
+            # for the same lines again. If it does not come, something between closed the stream: resume.
+            await self._monitor.next_change(_STATUS_LAG_SECONDS)
+        return _End.CLEAN
 
-    async def _pause(self, started: float) -> None:
-        left = _REOPEN_SECONDS - (asyncio.get_running_loop().time() - started)
+    async def _pause(self, opened: float) -> None:
+        left = _REOPEN_SECONDS - (asyncio.get_running_loop().time() - opened)
         if left > 0:
-            await self._monitor.next_change(left)
+            await asyncio.sleep(left)
 
     async def _give(self, lines: list[LogLine]) -> None:
         if lines:
+            self.held_back = True
             await self._sink(LogBatch(self.container, lines))
+            self.held_back = False
         if self._reader.notice:
             notice, self._reader.notice = self._reader.notice, None
             await self._sink(Notice("warning", notice))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kpo_multicluster.api.client import ApiClient
@@ -22,17 +22,21 @@ POLL_SECONDS = 2.0
 class PodMonitor:
     """Keeps `pod` up to date until closed.
 
+    Args:
+        api: of the cluster.
+        pod: as created or found.
+        warn: is awaited with what the user should be told, such as a fall back to polling.
+
     Attributes:
         pod: as last seen.
         deleted: whether the pod is gone from the cluster.
-        notices: what the user should be told once, such as a fall back to polling.
     """
 
-    def __init__(self, api: ApiClient, pod: dict[str, Any]) -> None:
+    def __init__(self, api: ApiClient, pod: dict[str, Any], warn: Callable[[str], Awaitable[None]]) -> None:
         self.pod = pod
         self.deleted = False
-        self.notices: list[str] = []
         self._api = api
+        self._warn = warn
         self._uid = uid_of(pod)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -106,7 +110,7 @@ class PodMonitor:
                 await self._read()
                 version = str(self.pod["metadata"].get("resourceVersion", ""))
             except ForbiddenError as error:
-                self.notices.append(
+                await self._warn(
                     f"This role may not watch pods ({error.detail or error}): reading the pod every {POLL_SECONDS:g} s "
                     "instead. Grant the verb 'watch' on pods to be told of changes at once."
                 )

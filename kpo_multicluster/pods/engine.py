@@ -1,0 +1,191 @@
+"""Runs asynchronous steps for a synchronous caller: an event loop in a thread of its own, for Kubernetes I/O only.
+
+The caller's thread drives one step at a time and is handed, in order, what the steps emit. What it does with that
+(logging, Airflow calls, user callbacks) never happens on the loop's thread. Waiting is interruptible: a signal handler
+may raise, and `stop` may be called from one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# Batches that may wait for the caller before a step is held back; a batch is one chunk of a log at the most.
+_QUEUE_LIMIT = 64
+
+
+class EngineStopped(BaseException):
+    """`stop` was called while a step ran. A BaseException, so that no `except Exception` takes it for a failure."""
+
+
+class Engine:
+    """An event loop in a thread, from `start` to `close`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        # SimpleQueue.put is reentrant, so that a signal handler may wake the very thread it interrupted.
+        self._queue: SimpleQueue[tuple[object, Any]] = SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._room: asyncio.Semaphore | None = None
+        self._stopped = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped
+
+    def start(self) -> None:
+        """Starts the loop; harmless when it runs."""
+        if self._thread is not None:
+            return
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._main, args=(ready,), name=self._name, daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    def _main(self, ready: threading.Event) -> None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        self._loop, self._room = loop, asyncio.Semaphore(_QUEUE_LIMIT)
+        ready.set()
+        try:
+            loop.run_forever()
+        finally:
+            _cancel_all(loop)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+    async def emit(self, item: Any) -> None:
+        """Hands `item` to the caller's thread; waits while too many are unread. On the loop's thread only."""
+        assert self._room is not None
+        await self._room.acquire()
+        self._queue.put((self, item))
+
+    def drive(self, step: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
+        """Runs a step; yields what is emitted meanwhile and returns the step's result.
+
+        Raises:
+            EngineStopped: `stop` was called.
+            BaseException: whatever the step raised.
+        """
+        if self._stopped:
+            step.close()
+            raise EngineStopped
+        self.start()
+        loop = self._loop
+        assert loop is not None
+        done = object()
+        loop.call_soon_threadsafe(self._launch, step, done)
+        finished = False
+        try:
+            while True:
+                kind, item = self._queue.get()
+                if kind is self:
+                    loop.call_soon_threadsafe(self._release)
+                    yield item
+                elif kind is done:
+                    finished = True
+                    return self._outcome(item)
+                if self._stopped:
+                    raise EngineStopped
+        finally:
+            if not finished:
+                self._cancel_steps()
+
+    def call(self, step: Coroutine[Any, Any, T], receive: Callable[[Any], None] | None = None) -> T:
+        """Runs a step, giving what is emitted meanwhile to `receive`; returns its result.
+
+        Raises:
+            EngineStopped: `stop` was called.
+            BaseException: whatever the step raised.
+        """
+        driven = self.drive(step)
+        with contextlib.closing(driven):
+            while True:
+                try:
+                    item = next(driven)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                if receive is not None:
+                    receive(item)
+
+    def stop(self) -> None:
+        """Ends whatever step runs, and refuses new ones. From any thread and from a signal handler; does not block."""
+        self._stopped = True
+        self._queue.put((None, None))
+        self._cancel_steps()
+
+    def close(self, timeout_seconds: float = 5.0, *, last: Callable[[], Awaitable[None]] | None = None) -> bool:
+        """Ends the loop and its thread.
+
+        Args:
+            timeout_seconds: how long to wait for that.
+            last: run on the loop before it ends, such as closing a client.
+
+        Returns:
+            False if the thread was still running after that time.
+        """
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return True
+        loop.call_soon_threadsafe(lambda: loop.create_task(self._finish(last)))
+        thread.join(timeout_seconds)
+        if thread.is_alive():
+            return False
+        self._loop = self._thread = None
+        return True
+
+    async def _finish(self, last: Callable[[], Awaitable[None]] | None) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        try:
+            if last is not None:
+                await last()
+        finally:
+            asyncio.get_running_loop().stop()
+
+    def _launch(self, step: Coroutine[Any, Any, Any], done: object) -> None:
+        assert self._loop is not None
+        task = self._loop.create_task(step, name="step")
+        task.add_done_callback(lambda finished: self._queue.put((done, finished)))
+
+    def _release(self) -> None:
+        assert self._room is not None
+        self._room.release()
+
+    def _cancel_steps(self) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            # The loop may close in between.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_cancel_named, loop, "step")
+
+    def _outcome(self, task: asyncio.Task[T]) -> T:
+        if task.cancelled():
+            raise EngineStopped
+        return task.result()
+
+
+def _cancel_named(loop: asyncio.AbstractEventLoop, name: str) -> None:
+    for task in asyncio.all_tasks(loop):
+        if task.get_name() == name:
+            task.cancel()
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))

@@ -1,0 +1,102 @@
+"""What became of a run, decided from the pod alone; pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from kpo_multicluster.errors import PodFailedError, PodLostError, PodRunError, PodStartError
+from kpo_multicluster.pods.status import (
+    ended_for_good,
+    explain_exit,
+    failed_init_container,
+    is_terminal,
+    lost_reason,
+    name_of,
+    phase_of,
+    pod_reason,
+    termination,
+)
+
+
+def judge(
+    pod: dict[str, Any], base: str, *, companions: Iterable[str] = (), deleted: bool = False
+) -> PodRunError | None:
+    """The error a run ends with, or None if it succeeded.
+
+    Args:
+        pod: as last seen.
+        base: name of the container whose end is the run's end.
+        companions: other containers of the same request, whose failure fails the run too.
+        deleted: whether the pod is gone.
+    """
+    name = name_of(pod)
+    lost = lost_reason(pod)
+    if lost is not None:
+        return PodLostError(
+            f"Pod {name} was taken away by the cluster ({lost}). The task's own code did not fail; retry it."
+        )
+    ended = termination(pod, base)
+    removed = deleted or "deletionTimestamp" in pod["metadata"]
+    if ended is not None and ended.exit_code != 0 and removed:
+        return PodLostError(
+            f"Pod {name} was deleted by someone else while it ran; {explain_exit(ended)}. "
+            "Look at the API server's audit log for who did it."
+        )
+    for container in (base, *companions):
+        end = termination(pod, container)
+        if end is not None and end.exit_code != 0 and (ended_for_good(pod, container) or removed):
+            return PodFailedError(
+                f"Pod {name} failed: {_with_pod_reason(pod, explain_exit(end))}.",
+                reason=end.reason,
+                exit_code=end.exit_code,
+            )
+    if ended is not None and (ended_for_good(pod, base) or removed):
+        return None
+    return _never_ended(pod, name, base, deleted=deleted)
+
+
+def _never_ended(pod: dict[str, Any], name: str, base: str, *, deleted: bool) -> PodRunError | None:
+    if deleted:
+        return PodLostError(
+            f"Pod {name} was deleted by someone else before its container {base!r} had ended. "
+            "Look at the API server's audit log for who did it."
+        )
+    init = failed_init_container(pod)
+    if init is not None:
+        return PodStartError(f"Pod {name} failed before container {base!r} started: init {explain_exit(init)}.")
+    if phase_of(pod) == "Succeeded":
+        return None
+    if is_terminal(pod):
+        why = pod_reason(pod) or "the kubelet gave no reason"
+        return PodFailedError(
+            f"Pod {name} failed before container {base!r} ended: {why}.", reason=pod_reason(pod).split(":")[0]
+        )
+    return PodRunError(f"Pod {name} has not ended: its phase is {phase_of(pod) or 'unknown'}.")
+
+
+def _with_pod_reason(pod: dict[str, Any], text: str) -> str:
+    reason = pod_reason(pod)
+    return f"{text}; {reason}" if reason else text
+
+
+def succeeded(pod: dict[str, Any], base: str) -> bool:
+    """Whether the base container has ended well and for good."""
+    end = termination(pod, base)
+    if end is None:
+        return phase_of(pod) == "Succeeded"
+    return end.exit_code == 0 and ended_for_good(pod, base)
+
+
+def choose(pods: Iterable[dict[str, Any]], base: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Of the pods that an earlier attempt left: the one to go on with, and those to clear away.
+
+    A pod that still runs is gone on with, the newest first; else one that succeeded while no one watched is harvested.
+    A pod that is being deleted is left alone.
+    """
+    present = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    newest_first = sorted(present, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
+    alive = [pod for pod in newest_first if not ended_for_good(pod, base) and lost_reason(pod) is None]
+    done = [pod for pod in newest_first if succeeded(pod, base)]
+    chosen = next(iter(alive or done), None)
+    return chosen, [pod for pod in newest_first if pod is not chosen]

@@ -1,0 +1,308 @@
+"""One run: a pod from its request to its removal, as steps on one event loop.
+
+The steps are the same in a worker, where another thread drives them, and in a triggerer. What happens meanwhile (log
+lines, events, notices) is given to `emit`.
+
+Requests of a plain run: LIST (`find`), POST (`create`), WATCH (from the first wait on), LOG, DELETE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kpo_multicluster.api.client import ApiClient, ExecResult
+from kpo_multicluster.errors import ConflictError, NotFoundError, PodRunError, PodStartError
+from kpo_multicluster.pods.follow import LogFollower, Notice
+from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION
+from kpo_multicluster.pods.logs import LogCursor
+from kpo_multicluster.pods.monitor import PodMonitor
+from kpo_multicluster.pods.outcome import judge
+from kpo_multicluster.pods.resources import events_path, pod_path, pods_path
+from kpo_multicluster.pods.status import (
+    ended_for_good,
+    has_started,
+    hopeless_start,
+    is_scheduled,
+    is_terminal,
+    name_of,
+    uid_of,
+    waiting_for,
+)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run is told besides its manifest.
+
+    Attributes:
+        base: name of the container whose end is the run's end.
+        follow: containers whose logs are followed; init containers among them from the start on.
+        companions: other containers of our own request, which may go on a while after the base.
+        schedule_timeout_seconds: from creation until a node is found.
+        startup_timeout_seconds: from then until the base container has started.
+        log_drain_seconds: for a log to end after its container has.
+        sidecar_drain_seconds: for the companions to end after the base has; None waits as long as it takes.
+    """
+
+    base: str
+    follow: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
+    schedule_timeout_seconds: float = 120.0
+    startup_timeout_seconds: float = 120.0
+    log_drain_seconds: float = 5.0
+    sidecar_drain_seconds: float | None = 30.0
+
+
+class PodRun:
+    """The steps of one run.
+
+    Args:
+        api: of the cluster; belongs to the event loop the steps run on.
+        settings: of the run.
+        emit: is awaited with every LogBatch and Notice.
+    """
+
+    def __init__(self, api: ApiClient, settings: RunSettings, emit: Callable[[Any], Awaitable[None]]) -> None:
+        self.api = api
+        self.settings = settings
+        self._emit = emit
+        self._monitor: PodMonitor | None = None
+        self._followers: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
+
+    @property
+    def monitor(self) -> PodMonitor:
+        """Of the pod this run is about.
+
+        Raises:
+            PodRunError: there is none yet.
+        """
+        if self._monitor is None:
+            raise PodRunError("This run has no pod yet: create or adopt one first.")
+        return self._monitor
+
+    @property
+    def pod(self) -> dict[str, Any]:
+        """As last seen."""
+        return self.monitor.pod
+
+    async def find(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """Pods of earlier attempts, by label selector.
+
+        Raises:
+            KpoMulticlusterError: the list was refused or not answered.
+        """
+        answer = await self.api.request("GET", pods_path(namespace), params={"labelSelector": selector})
+        return list(answer.get("items") or ())
+
+    async def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Creates the pod. The request may be repeated: one that was carried out unheard is recognised and adopted.
+
+        Raises:
+            ConflictError: another pod has that name.
+            KpoMulticlusterError: the request was refused or not answered.
+        """
+        try:
+            pod = await self.api.request("POST", pods_path(manifest["metadata"]["namespace"]), body=manifest)
+        except ConflictError as error:
+            pod = await self._ours(manifest, error)
+        return self.adopt(pod)
+
+    async def _ours(self, manifest: dict[str, Any], conflict: ConflictError) -> dict[str, Any]:
+        existing = await self.api.request("GET", pod_path(manifest))
+        attempt = _attempt(manifest)
+        if attempt and _attempt(existing) == attempt:
+            return existing
+        raise ConflictError(
+            conflict.status,
+            request=conflict.request,
+            reason=conflict.reason,
+            body=conflict.body,
+            detail=f"{conflict.detail}. It was not created by this attempt of this task: use random_name_suffix=True, "
+            "or another name, or delete it",
+        ) from conflict
+
+    def adopt(self, pod: dict[str, Any]) -> dict[str, Any]:
+        """Makes this run be about an existing pod."""
+        self._monitor = PodMonitor(self.api, pod, self._warn)
+        return pod
+
+    async def until_started(self, cursors: dict[str, LogCursor] | None = None) -> dict[str, Any]:
+        """Waits until the base container has started; follows init containers' logs meanwhile.
+
+        Raises:
+            PodStartError: it never can, or did not in time; says what it waited for.
+            PodLostError: the pod is gone.
+        """
+        settings, monitor = self.settings, self.monitor
+        self._follow(self._init_containers(), cursors or {})
+        if not await self._reach(is_scheduled, settings.schedule_timeout_seconds):
+            raise self._too_late("schedule_timeout_seconds", settings.schedule_timeout_seconds)
+        if not await self._reach(lambda pod: has_started(pod, settings.base), settings.startup_timeout_seconds):
+            raise self._too_late("startup_timeout_seconds", settings.startup_timeout_seconds)
+        hopeless = hopeless_start(monitor.pod)
+        if hopeless and not has_started(monitor.pod, settings.base):
+            raise PodStartError(f"Pod {name_of(monitor.pod)} cannot start: {hopeless}.")
+        if not has_started(monitor.pod, settings.base):
+            error = judge(monitor.pod, settings.base, deleted=monitor.deleted)
+            if error is not None:
+                raise error
+        return monitor.pod
+
+    async def _reach(self, reached: Callable[[dict[str, Any]], bool], timeout_seconds: float) -> bool:
+        def settled(pod: dict[str, Any]) -> bool:
+            return reached(pod) or is_terminal(pod) or hopeless_start(pod) is not None
+
+        return await self.monitor.wait(settled, timeout_seconds=timeout_seconds)
+
+    def _too_late(self, parameter: str, seconds: float) -> PodStartError:
+        pod = self.pod
+        return PodStartError(
+            f"Pod {name_of(pod)} did not start within {seconds:g} s ({parameter}): {waiting_for(pod)}. "
+            f"Raise {parameter} if the cluster needs longer, for example to add a node."
+        )
+
+    async def until_ended(self, cursors: dict[str, LogCursor] | None = None) -> dict[str, Any]:
+        """Waits until the base container has ended for good, following the logs beside.
+
+        Raises:
+            KpoMulticlusterError: the pod can no longer be observed.
+        """
+        settings, monitor = self.settings, self.monitor
+        self._follow(settings.follow, cursors or {})
+        await monitor.wait(lambda pod: ended_for_good(pod, settings.base))
+        await self._await_companions()
+        await self._drain_logs()
+        return monitor.pod
+
+    async def _await_companions(self) -> None:
+        names = self.settings.companions
+        if not names:
+            return
+        ended = await self.monitor.wait(
+            lambda pod: all(ended_for_good(pod, name) for name in names),
+            timeout_seconds=self.settings.sidecar_drain_seconds,
+        )
+        if not ended:
+            left = ", ".join(repr(name) for name in names if not ended_for_good(self.pod, name))
+            await self._warn(
+                f"Container {self.settings.base!r} has ended; {left} still ran {self.settings.sidecar_drain_seconds:g} s "
+                "later. Raise sidecar_drain_seconds to wait longer."
+            )
+
+    async def _warn(self, text: str) -> None:
+        await self._emit(Notice("warning", text))
+
+    def _follow(self, containers: Iterable[str], cursors: dict[str, LogCursor]) -> None:
+        for container in containers:
+            if container not in self._followers:
+                follower = LogFollower(self.api, self.monitor, container, self._emit, cursors.get(container))
+                self._followers[container] = (follower, asyncio.create_task(follower.run(), name=f"log {container}"))
+
+    def _init_containers(self) -> list[str]:
+        named = {entry["name"] for entry in self.pod.get("spec", {}).get("initContainers") or ()}
+        return [container for container in self.settings.follow if container in named]
+
+    async def _drain_logs(self) -> None:
+        """Lets the followers of ended containers read to the end as long as lines still come, and ends the others."""
+        monitor, patience = self.monitor, self.settings.log_drain_seconds
+        for container, (follower, task) in self._followers.items():
+            if not (ended_for_good(monitor.pod, container) or monitor.deleted):
+                continue
+            while not task.done():
+                before = follower.progress
+                await asyncio.wait({task}, timeout=patience)
+                if not task.done() and follower.progress == before and not follower.held_back:
+                    await self._warn(
+                        f"The log of container {container!r} gave nothing for {patience:g} s after the container ended, "
+                        "and did not end: its last lines may be missing."
+                    )
+                    break
+        tasks = {container: task for container, (_, task) in self._followers.items()}
+        await _cancel(tasks.values())
+        for container, task in tasks.items():
+            if not task.cancelled() and task.exception() is not None and not monitor.deleted:
+                await self._warn(f"The log of container {container!r} broke off: {task.exception()}")
+
+    @property
+    def cursors(self) -> dict[str, LogCursor]:
+        """Where each followed log was left."""
+        left = {container: follower.cursor for container, (follower, _) in self._followers.items()}
+        return {container: cursor for container, cursor in left.items() if cursor is not None}
+
+    async def exec(self, container: str, command: Sequence[str]) -> ExecResult:
+        """Runs a command in a running container of the pod.
+
+        Raises:
+            ExecError: it could not be run to its end.
+            KpoMulticlusterError: the request was refused or not answered.
+        """
+        return await self.api.exec(pod_path(self.pod, "exec"), command, container=container)
+
+    async def events(self) -> list[dict[str, Any]]:
+        """The pod's events so far, oldest first.
+
+        Raises:
+            KpoMulticlusterError: the list was refused or not answered.
+        """
+        metadata = self.pod["metadata"]
+        selector = f"involvedObject.name={metadata['name']},involvedObject.uid={uid_of(self.pod)}"
+        answer = await self.api.request("GET", events_path(metadata["namespace"]), params={"fieldSelector": selector})
+        return sorted(answer.get("items") or (), key=_event_time)
+
+    async def label(self, pod: dict[str, Any], labels: dict[str, str]) -> None:
+        """Adds labels to a pod, if it is still there.
+
+        Raises:
+            KpoMulticlusterError: the change was refused or not answered.
+        """
+        body = {"metadata": {"uid": uid_of(pod), "labels": labels}}
+        # A uid that differs is a conflict: another pod under the same name, which is none of ours.
+        with contextlib.suppress(NotFoundError, ConflictError):
+            await self.api.request("PATCH", pod_path(pod), body=body, content_type="application/merge-patch+json")
+
+    async def delete(self, pod: dict[str, Any], *, grace_seconds: float | None = None) -> None:
+        """Asks for a pod's deletion, pinned by its uid; one that is already gone is fine.
+
+        Raises:
+            KpoMulticlusterError: the request was refused or not answered.
+        """
+        await delete_pod(self.api, pod, grace_seconds=grace_seconds)
+
+    async def close(self) -> None:
+        """Ends the watch and the followers; the API client stays open."""
+        await _cancel(task for _, task in self._followers.values())
+        if self._monitor is not None:
+            await self._monitor.close()
+
+
+async def delete_pod(api: ApiClient, pod: dict[str, Any], *, grace_seconds: float | None = None) -> None:
+    """Asks for a pod's deletion, pinned by its uid; one that is already gone is fine.
+
+    Raises:
+        KpoMulticlusterError: the request was refused or not answered.
+    """
+    options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid_of(pod)}}
+    if grace_seconds is not None:
+        options["gracePeriodSeconds"] = int(grace_seconds)
+    with contextlib.suppress(NotFoundError, ConflictError):
+        await api.request("DELETE", pod_path(pod), body=options)
+
+
+def _attempt(pod: dict[str, Any]) -> str | None:
+    value = (pod["metadata"].get("annotations") or {}).get(ATTEMPT_ANNOTATION)
+    return None if value is None else str(value)
+
+
+def _event_time(event: dict[str, Any]) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
