@@ -52,17 +52,17 @@ class TokenSource:
         self.source = source
         self._fetch = fetch
         self._clock = clock
-        self._token: Token | None = None
-        self._renew_at: float | None = None
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
+        # One value, so that a reader without the lock never pairs a token with the end of another.
+        self._held: tuple[Token, float | None] | None = None
+        self._locks: dict[int, threading.Lock] = {}
 
     def fresh(self) -> Token | None:
         """The token if it needs no renewal, without blocking; else None."""
-        token = self._token
-        if token is None or (self._renew_at is not None and self._clock() >= self._renew_at):
+        held = self._held
+        if held is None:
             return None
-        return token
+        token, renew_at = held
+        return token if renew_at is None or self._clock() < renew_at else None
 
     def current(self) -> Token:
         """A token that has not expired; renews it first when its end is near. May block.
@@ -84,34 +84,32 @@ class TokenSource:
             CredentialError: it could not be made.
         """
         with self._guard():
-            if self._token is not None and self._token is not refused:
-                return self._token
-            return self._store(self._fetch())
+            token = self.fresh()
+            return token if token is not None and token is not refused else self._store(self._fetch())
 
     def _guard(self) -> threading.Lock:
-        # A lock held by another thread at the moment of a fork stays locked for ever in the child.
-        if self._pid != os.getpid():
-            self._pid, self._lock = os.getpid(), threading.Lock()
-        return self._lock
+        # A lock held by another thread at the moment of a fork stays locked for ever in the child: one a process.
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def _renew(self) -> Token:
         try:
             return self._store(self._fetch())
         except CredentialError:
-            old, now = self._token, self._clock()
-            if old is None or (old.expires_at is not None and now >= old.expires_at):
+            now = self._clock()
+            if self._held is None:
                 raise
-            self._renew_at = now + _RENEWAL_BACKOFF_SECONDS
+            old, _ = self._held
+            if old.expires_at is not None and now >= old.expires_at:
+                raise
+            self._held = (old, now + _RENEWAL_BACKOFF_SECONDS)
             return old
 
     def _store(self, token: Token) -> Token:
-        now = self._clock()
-        if token.expires_at is None:
-            self._renew_at = None
-        else:
-            life = max(0.0, token.expires_at - now)
-            self._renew_at = token.expires_at - min(_MARGIN_SECONDS, life * _MARGIN_FRACTION)
-        self._token = token
+        renew_at = None
+        if token.expires_at is not None:
+            life = max(0.0, token.expires_at - self._clock())
+            renew_at = token.expires_at - min(_MARGIN_SECONDS, life * _MARGIN_FRACTION)
+        self._held = (token, renew_at)
         return token
 
 
@@ -149,7 +147,8 @@ class ClusterAccess:
         tls_server_name: the name to ask for and to verify in place of the server's host.
         verify_tls: False accepts any certificate.
         proxy_url: http, https or socks5 proxy of this cluster; overrides the environment's.
-        headers: sent with every request, such as impersonation.
+        headers: sent with every request, such as impersonation. A name may occur more than once (one
+            `Impersonate-Group` a group): the value is then a multidict, so copy it with `CIMultiDict`, not `dict`.
         namespace: the namespace to use when the task names none.
     """
 
