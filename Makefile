@@ -23,16 +23,27 @@ $(VENV)/.complete: $(UV) requirements/dev.txt pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --editable .
 	@touch $@
 
+.venv-upstream/.complete: $(UV) requirements/upstream.txt pyproject.toml
+	$(UV) venv --quiet --allow-existing --python 3.11 .venv-upstream
+	VIRTUAL_ENV=.venv-upstream $(UV) pip sync --quiet requirements/upstream.txt
+	VIRTUAL_ENV=.venv-upstream $(UV) pip install --quiet --no-deps --editable .
+	@touch $@
+
 .PHONY: install
 install: $(VENV)/.complete ## Set up .venv from the lock
 
 .PHONY: lock
 lock: $(UV) ## Rewrite the locked versions in requirements/
 	$(UV) pip compile --quiet --universal --python-version 3.10 --all-extras --group test --group lint --no-emit-index-url --no-annotate --output-file requirements/dev.txt pyproject.toml
+	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group upstream --no-emit-index-url --no-annotate --output-file requirements/upstream.txt pyproject.toml
 
 .PHONY: test
 test: $(VENV)/.complete ## Run the tests
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: test-upstream
+test-upstream: .venv-upstream/.complete ## Compare with the upstream operator, on the oldest Kubernetes client
+	.venv-upstream/bin/pytest $(PYTEST_ARGS) tests/parity tests/auth tests/pods
 
 .PHONY: lint
 lint: $(VENV)/.complete ## ruff, mypy --strict, import-linter
