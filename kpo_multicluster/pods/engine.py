@@ -12,7 +12,7 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -113,8 +113,7 @@ class Engine:
                 try:
                     item = next(driven)
                 except StopIteration as end:
-                    result: T = end.value
-                    return result
+                    return cast("T", end.value)
                 if receive is not None:
                     receive(item)
 

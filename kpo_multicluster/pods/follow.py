@@ -11,10 +11,11 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from kpo_multicluster.api.client import ApiClient
 from kpo_multicluster.errors import ApiError, BadRequestError, ConnectError, ForbiddenError, NotFoundError
+from kpo_multicluster.pods.emitted import LogBatch, Notice
 from kpo_multicluster.pods.logs import LogCursor, LogLine, LogReader
 from kpo_multicluster.pods.monitor import PodMonitor
 from kpo_multicluster.pods.resources import pod_path
@@ -29,20 +30,6 @@ class _End(Enum):
     CLEAN = "the log ended"
     CUT = "the stream broke, or there is no log yet"
     NONE = "there is no log to be had"
-
-
-class LogBatch(NamedTuple):
-    """Lines of one container that arrived together."""
-
-    container: str
-    lines: list[LogLine]
-
-
-class Notice(NamedTuple):
-    """Something the user should know about the run."""
-
-    level: str
-    text: str
 
 
 Sink = Callable[[LogBatch | Notice], Awaitable[None]]

@@ -55,7 +55,7 @@ class _Clock:
         digits = fraction[1:]
         if fraction[:1] != b"." or not digits.isdigit() or len(digits) > 9:
             return None
-        return self._epoch * _SECOND + int(digits) * 10 ** (9 - len(digits))
+        return self._epoch * _SECOND + int(digits.ljust(9, b"0"))
 
 
 @dataclass(frozen=True)

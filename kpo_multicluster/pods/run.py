@@ -11,17 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kpo_multicluster.api.client import ApiClient, ExecResult
 from kpo_multicluster.errors import ConflictError, NotFoundError, PodRunError, PodStartError
-from kpo_multicluster.pods.follow import LogFollower, Notice
+from kpo_multicluster.pods.emitted import Notice
+from kpo_multicluster.pods.follow import LogFollower
 from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION
 from kpo_multicluster.pods.logs import LogCursor
 from kpo_multicluster.pods.monitor import PodMonitor
 from kpo_multicluster.pods.outcome import judge
 from kpo_multicluster.pods.resources import events_path, pod_path, pods_path
+from kpo_multicluster.pods.settings import RunSettings
 from kpo_multicluster.pods.status import (
     ended_for_good,
     has_started,
@@ -32,29 +33,6 @@ from kpo_multicluster.pods.status import (
     uid_of,
     waiting_for,
 )
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What a run is told besides its manifest.
-
-    Attributes:
-        base: name of the container whose end is the run's end.
-        follow: containers whose logs are followed; init containers among them from the start on.
-        companions: other containers of our own request, which may go on a while after the base.
-        schedule_timeout_seconds: from creation until a node is found.
-        startup_timeout_seconds: from then until the base container has started.
-        log_drain_seconds: for a log to end after its container has.
-        sidecar_drain_seconds: for the companions to end after the base has; None waits as long as it takes.
-    """
-
-    base: str
-    follow: tuple[str, ...] = ()
-    companions: tuple[str, ...] = ()
-    schedule_timeout_seconds: float = 120.0
-    startup_timeout_seconds: float = 120.0
-    log_drain_seconds: float = 5.0
-    sidecar_drain_seconds: float | None = 30.0
 
 
 class PodRun:
@@ -138,7 +116,8 @@ class PodRun:
             PodLostError: the pod is gone.
         """
         settings, monitor = self.settings, self.monitor
-        self._follow(self._init_containers(), cursors or {})
+        inits = _names(monitor.pod, "initContainers")
+        await self._follow([name for name in settings.follow if name in inits], cursors or {})
         if not await self._reach(is_scheduled, settings.schedule_timeout_seconds):
             raise self._too_late("schedule_timeout_seconds", settings.schedule_timeout_seconds)
         if not await self._reach(lambda pod: has_started(pod, settings.base), settings.startup_timeout_seconds):
@@ -172,7 +151,7 @@ class PodRun:
             KpoMulticlusterError: the pod can no longer be observed.
         """
         settings, monitor = self.settings, self.monitor
-        self._follow(settings.follow, cursors or {})
+        await self._follow(settings.follow, cursors or {})
         await monitor.wait(lambda pod: ended_for_good(pod, settings.base))
         await self._await_companions()
         await self._drain_logs()
@@ -189,22 +168,25 @@ class PodRun:
         if not ended:
             left = ", ".join(repr(name) for name in names if not ended_for_good(self.pod, name))
             await self._warn(
-                f"Container {self.settings.base!r} has ended; {left} still ran {self.settings.sidecar_drain_seconds:g} s "
-                "later. Raise sidecar_drain_seconds to wait longer."
+                f"Container {self.settings.base!r} has ended; {left} still ran "
+                f"{self.settings.sidecar_drain_seconds:g} s later. Raise sidecar_drain_seconds to wait longer."
             )
 
     async def _warn(self, text: str) -> None:
         await self._emit(Notice("warning", text))
 
-    def _follow(self, containers: Iterable[str], cursors: dict[str, LogCursor]) -> None:
+    async def _follow(self, containers: Iterable[str], cursors: dict[str, LogCursor]) -> None:
+        present = _names(self.pod, "initContainers") | _names(self.pod, "containers")
         for container in containers:
-            if container not in self._followers:
-                follower = LogFollower(self.api, self.monitor, container, self._emit, cursors.get(container))
-                self._followers[container] = (follower, asyncio.create_task(follower.run(), name=f"log {container}"))
-
-    def _init_containers(self) -> list[str]:
-        named = {entry["name"] for entry in self.pod.get("spec", {}).get("initContainers") or ()}
-        return [container for container in self.settings.follow if container in named]
+            if container in self._followers:
+                continue
+            if container not in present:
+                await self._warn(
+                    f"There is no container {container!r} to read the log of; there are: {sorted(present)}."
+                )
+                continue
+            follower = LogFollower(self.api, self.monitor, container, self._emit, cursors.get(container))
+            self._followers[container] = (follower, asyncio.create_task(follower.run(), name=f"log {container}"))
 
     async def _drain_logs(self) -> None:
         """Lets the followers of ended containers read to the end as long as lines still come, and ends the others."""
@@ -217,8 +199,8 @@ class PodRun:
                 await asyncio.wait({task}, timeout=patience)
                 if not task.done() and follower.progress == before and not follower.held_back:
                     await self._warn(
-                        f"The log of container {container!r} gave nothing for {patience:g} s after the container ended, "
-                        "and did not end: its last lines may be missing."
+                        f"The log of container {container!r} did not end, and gave nothing for {patience:g} s after "
+                        "the container ended: its last lines may be missing."
                     )
                     break
         tasks = {container: task for container, (_, task) in self._followers.items()}
@@ -292,6 +274,10 @@ async def delete_pod(api: ApiClient, pod: dict[str, Any], *, grace_seconds: floa
         await api.request("DELETE", pod_path(pod), body=options)
 
 
+def _names(pod: dict[str, Any], field: str) -> set[str]:
+    return {entry["name"] for entry in pod.get("spec", {}).get(field) or ()}
+
+
 def _attempt(pod: dict[str, Any]) -> str | None:
     value = (pod["metadata"].get("annotations") or {}).get(ATTEMPT_ANNOTATION)
     return None if value is None else str(value)
@@ -306,3 +292,20 @@ async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
     for task in ending:
         task.cancel()
     await asyncio.gather(*ending, return_exceptions=True)
+
+
+async def find_submitted(api: ApiClient, manifest: dict[str, Any], *, tries: int = 3) -> dict[str, Any] | None:
+    """The pod that a request of unknown fate created, recognised by the attempt it carries; None if there is none.
+
+    Raises:
+        KpoMulticlusterError: the cluster did not answer.
+    """
+    for left in reversed(range(tries)):
+        try:
+            pod = await api.request("GET", pod_path(manifest))
+        except NotFoundError:
+            # The request may still be on its way through a proxy or an admission webhook.
+            await asyncio.sleep(0.3 if left else 0)
+            continue
+        return pod if _attempt(pod) == _attempt(manifest) else None
+    return None

@@ -1,0 +1,43 @@
+"""The Airflow names this package uses; the one place where Airflow's versions differ (3.1 to 3.3).
+
+Imported by the Airflow edge only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow import __version__ as airflow_version
+from airflow.sdk import BaseHook, BaseOperator, Context
+
+try:
+    from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException, AirflowSkipException
+except ImportError:  # before 3.3
+    from airflow.exceptions import (  # type: ignore[attr-defined, no-redef]
+        AirflowException,
+        AirflowNotFoundException,
+        AirflowSkipException,
+    )
+
+try:
+    from airflow.sdk import conf
+except ImportError:  # before 3.2
+    from airflow.configuration import conf  # type: ignore[assignment]
+
+__all__ = [
+    "AirflowException",
+    "AirflowNotFoundException",
+    "AirflowSkipException",
+    "BaseHook",
+    "BaseOperator",
+    "Context",
+    "airflow_version",
+    "conf",
+    "given_arguments",
+]
+
+
+def given_arguments(operator: BaseOperator) -> frozenset[str]:
+    """Names of the arguments an operator was really given, by the task or by `default_args`, and not as None."""
+    given: dict[str, Any] = vars(operator).get("_BaseOperator__init_kwargs") or {}
+    return frozenset(name for name, value in given.items() if value is not None)

@@ -1,0 +1,319 @@
+"""`KubernetesPodOperator`: runs a task in a pod of any cluster.
+
+Parameters, defaults and template fields are those of the upstream operator of the same name, to which `cluster=` and a
+few more are added. Importing this module imports no Kubernetes client and no HTTP library.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from kpo_multicluster.airflow_names import conf
+from kpo_multicluster.auth.registry import check_kind
+from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.errors import ConfigurationError, PodRunError
+from kpo_multicluster.hooks.clusters import DEFAULT_CONN_ID
+from kpo_multicluster.operators.checks import (
+    check_choice,
+    check_kind_of,
+    check_seconds,
+    names_of_containers,
+)
+from kpo_multicluster.operators.enums import OnFinishAction, OnKillAction, PodEventType
+from kpo_multicluster.operators.steps import PodSteps
+
+if TYPE_CHECKING:
+    from kubernetes import client as k8s
+
+    from kpo_multicluster.operators.session import PodSession
+
+__all__ = ["KUBE_CONFIG_ENV_VAR", "KubernetesPodOperator", "PodEventType"]
+
+KUBE_CONFIG_ENV_VAR = "KUBECONFIG"
+
+
+class KubernetesPodOperator(PodSteps):
+    """Runs a task in a Kubernetes pod.
+
+    The parameters of the upstream operator have the meaning they have there. Those that differ or are new:
+
+    Args:
+        cluster: where to run, made by `kpo_multicluster.cluster.kubeconfig()` and its siblings; wins over `in_cluster`,
+            `config_file`, `cluster_context` and the connection.
+        kubernetes_conn_id: a connection of type `kubernetes`; None looks none up.
+        startup_check_interval_seconds: accepted; a pod is watched, so nothing is checked at intervals.
+        base_container_status_polling_interval: accepted, for the same reason.
+        sidecar_drain_seconds: how long other containers of this task's own request may go on after the base container
+            has ended; None waits for them.
+        is_delete_operator_pod: deprecated; False means `on_finish_action="keep_pod"`.
+        reattach_on_restart: whether another try goes on with a pod that an earlier one left; default True.
+        durable: the same under its newer name; wins over `reattach_on_restart`.
+
+    Raises:
+        ConfigurationError: an argument is of a wrong type or out of range, when the DAG is parsed.
+    """
+
+    BASE_CONTAINER_NAME: ClassVar[str] = "base"
+    ISTIO_CONTAINER_NAME: ClassVar[str] = "istio-proxy"
+    POD_CHECKED_KEY: ClassVar[str] = "already_checked"
+
+    template_fields: Sequence[str] = (
+        "image",
+        "name",
+        "hostname",
+        "cmds",
+        "annotations",
+        "arguments",
+        "env_vars",
+        "labels",
+        "config_file",
+        "pod_template_file",
+        "pod_template_dict",
+        "namespace",
+        "container_resources",
+        "volumes",
+        "volume_mounts",
+        "cluster_context",
+        "env_from",
+        "configmaps",
+        "node_selector",
+        "kubernetes_conn_id",
+        "base_container_name",
+        "trigger_kwargs",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "py"}
+
+    def __init__(  # noqa: PLR0913 - the upstream operator's signature
+        self,
+        *,
+        kubernetes_conn_id: str | None = DEFAULT_CONN_ID,
+        namespace: str | None = None,
+        image: str | None = None,
+        name: str | None = None,
+        random_name_suffix: bool = True,
+        cmds: list[str] | None = None,
+        arguments: list[str] | None = None,
+        ports: list[k8s.V1ContainerPort] | None = None,
+        volume_mounts: list[k8s.V1VolumeMount] | None = None,
+        volumes: list[k8s.V1Volume] | None = None,
+        env_vars: list[k8s.V1EnvVar] | dict[str, str] | None = None,
+        env_from: list[k8s.V1EnvFromSource] | None = None,
+        secrets: list[Any] | None = None,
+        in_cluster: bool | None = None,
+        cluster_context: str | None = None,
+        labels: dict[str, Any] | None = None,
+        reattach_on_restart: bool | None = None,
+        durable: bool | None = None,
+        startup_timeout_seconds: int = 120,
+        startup_check_interval_seconds: int = 5,
+        schedule_timeout_seconds: int | None = None,
+        get_logs: bool = True,
+        base_container_name: str | None = None,
+        base_container_status_polling_interval: float = 1,
+        init_container_logs: Iterable[str] | str | Literal[True] | None = None,
+        container_logs: Iterable[str] | str | Literal[True] | None = None,
+        image_pull_policy: str | None = None,
+        annotations: dict[str, Any] | None = None,
+        container_resources: k8s.V1ResourceRequirements | dict[str, Any] | None = None,
+        affinity: k8s.V1Affinity | None = None,
+        config_file: str | None = None,
+        runtime_class_name: str | None = None,
+        node_selector: dict[str, str] | None = None,
+        image_pull_secrets: list[k8s.V1LocalObjectReference] | None = None,
+        service_account_name: str | None = None,
+        automount_service_account_token: bool | None = None,
+        hostnetwork: bool = False,
+        host_aliases: list[k8s.V1HostAlias] | None = None,
+        tolerations: list[k8s.V1Toleration] | None = None,
+        security_context: k8s.V1PodSecurityContext | dict[str, Any] | None = None,
+        container_security_context: k8s.V1SecurityContext | dict[str, Any] | None = None,
+        xcom_sidecar_container_security_context: k8s.V1SecurityContext | dict[str, Any] | None = None,
+        dnspolicy: str | None = None,
+        dns_config: k8s.V1PodDNSConfig | None = None,
+        hostname: str | None = None,
+        subdomain: str | None = None,
+        schedulername: str | None = None,
+        full_pod_spec: k8s.V1Pod | None = None,
+        init_containers: list[k8s.V1Container] | None = None,
+        log_events_on_failure: bool = False,
+        do_xcom_push: bool = False,
+        pod_template_file: str | None = None,
+        pod_template_dict: dict[str, Any] | None = None,
+        priority_class_name: str | None = None,
+        pod_runtime_info_envs: list[k8s.V1EnvVar] | None = None,
+        termination_grace_period: int | None = None,
+        configmaps: list[str] | None = None,
+        skip_on_exit_code: int | Container[int] | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        on_finish_action: str = "delete_pod",
+        on_kill_action: str = "delete_pod",
+        is_delete_operator_pod: bool | None = None,
+        termination_message_policy: str = "File",
+        active_deadline_seconds: int | None = None,
+        trigger_kwargs: dict[str, Any] | None = None,
+        container_name_log_prefix_enabled: bool = True,
+        log_formatter: Callable[[str, str], str] | None = None,
+        cluster: ClusterRef | None = None,
+        sidecar_drain_seconds: float | None = 30.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._set_cluster(cluster, kubernetes_conn_id, in_cluster, config_file, cluster_context)
+        self._refuse_unsupported(deferrable, trigger_kwargs)
+        self.deferrable = deferrable
+        self.trigger_kwargs = trigger_kwargs
+
+        self.namespace = namespace
+        self.image = image
+        self.name = name
+        self.random_name_suffix = random_name_suffix
+        self.cmds = cmds or []
+        self.arguments = arguments or []
+        self.ports = ports or []
+        self.volume_mounts = volume_mounts or []
+        self.volumes = volumes or []
+        self.env_vars = env_vars or []
+        self.env_from = env_from or []
+        self.secrets = secrets or []
+        self.labels = labels or {}
+        self.image_pull_policy = image_pull_policy
+        self.annotations = annotations or {}
+        self.container_resources = container_resources
+        self.affinity: Any = affinity or {}
+        self.runtime_class_name = runtime_class_name
+        self.node_selector = node_selector or {}
+        self.image_pull_secrets = image_pull_secrets or []
+        self.service_account_name = service_account_name
+        self.automount_service_account_token = automount_service_account_token
+        self.hostnetwork = hostnetwork
+        self.host_aliases = host_aliases
+        self.tolerations = tolerations or []
+        self.security_context = security_context or {}
+        self.container_security_context = container_security_context
+        self.xcom_sidecar_container_security_context = xcom_sidecar_container_security_context
+        self.dnspolicy = dnspolicy
+        self.dns_config = dns_config
+        self.hostname = hostname
+        self.subdomain = subdomain
+        self.schedulername = schedulername
+        self.full_pod_spec = full_pod_spec
+        self.init_containers = init_containers or []
+        self.pod_template_file = pod_template_file
+        self.pod_template_dict = pod_template_dict
+        self.priority_class_name = priority_class_name
+        self.pod_runtime_info_envs = pod_runtime_info_envs or []
+        self.termination_grace_period = termination_grace_period
+        self.configmaps = configmaps or []
+        self.termination_message_policy = termination_message_policy
+        self.active_deadline_seconds = active_deadline_seconds
+        # A subclass may set the class attribute instead.
+        self.base_container_name = base_container_name or self.BASE_CONTAINER_NAME
+        self.do_xcom_push = do_xcom_push
+
+        self.durable = self._reattach(durable, reattach_on_restart)
+        self.reattach_on_restart = self.durable
+        self.startup_timeout_seconds = check_seconds("startup_timeout_seconds", startup_timeout_seconds)
+        self.schedule_timeout_seconds = check_seconds(
+            "schedule_timeout_seconds", schedule_timeout_seconds or startup_timeout_seconds
+        )
+        self.startup_check_interval_seconds = startup_check_interval_seconds
+        self.base_container_status_polling_interval = base_container_status_polling_interval
+        self.sidecar_drain_seconds = (
+            None if sidecar_drain_seconds is None else check_seconds("sidecar_drain_seconds", sidecar_drain_seconds)
+        )
+        self.get_logs = get_logs
+        self.init_container_logs = names_of_containers("init_container_logs", init_container_logs)
+        self._container_logs = names_of_containers("container_logs", container_logs)
+        self.container_name_log_prefix_enabled = container_name_log_prefix_enabled
+        self.log_formatter = log_formatter
+        self.log_events_on_failure = log_events_on_failure
+        self.skip_on_exit_code = _exit_codes(skip_on_exit_code)
+        self.on_finish_action = self._finish_action(on_finish_action, is_delete_operator_pod)
+        self.on_kill_action = check_choice("on_kill_action", on_kill_action, OnKillAction)
+
+        self._session: PodSession | None = None
+        self._failure: PodRunError | None = None
+        self._killed = False
+
+    def _set_cluster(
+        self,
+        cluster: ClusterRef | None,
+        kubernetes_conn_id: str | None,
+        in_cluster: bool | None,
+        config_file: str | None,
+        cluster_context: str | None,
+    ) -> None:
+        if cluster is not None:
+            check_kind_of("cluster", cluster, ClusterRef, "made by a function of kpo_multicluster.cluster")
+            check_kind(cluster)
+        check_kind_of("in_cluster", in_cluster, (bool, type(None)), "True, False or None")
+        self.cluster = cluster
+        self.kubernetes_conn_id = kubernetes_conn_id
+        self.in_cluster = in_cluster
+        self.config_file = config_file
+        self.cluster_context = cluster_context
+
+    @staticmethod
+    def _refuse_unsupported(deferrable: bool, trigger_kwargs: Mapping[str, Any] | None) -> None:
+        if deferrable or trigger_kwargs:
+            raise ConfigurationError(
+                "deferrable=True and trigger_kwargs are not supported by this version: the task would hold its worker "
+                "all the same. Set deferrable=False, also where [operators] default_deferrable is True."
+            )
+
+    @staticmethod
+    def _reattach(durable: bool | None, reattach_on_restart: bool | None) -> bool:
+        if durable is not None:
+            return durable
+        return True if reattach_on_restart is None else reattach_on_restart
+
+    @staticmethod
+    def _finish_action(action: str, is_delete_operator_pod: bool | None) -> OnFinishAction:
+        if is_delete_operator_pod is not None:
+            replacement = "delete_pod" if is_delete_operator_pod else "keep_pod"
+            warnings.warn(
+                f"is_delete_operator_pod is deprecated: use on_finish_action={replacement!r}.",
+                DeprecationWarning,
+                stacklevel=4,
+            )
+            return OnFinishAction(replacement)
+        return check_choice("on_finish_action", action, OnFinishAction)
+
+    @property
+    def container_logs(self) -> Sequence[str] | Literal[True]:
+        """Containers whose logs are followed; the base container unless told otherwise."""
+        # Read late: base_container_name is a template field.
+        return self._container_logs or (self.base_container_name,)
+
+    @container_logs.setter
+    def container_logs(self, value: Iterable[str] | str | Literal[True] | None) -> None:
+        self._container_logs = names_of_containers("container_logs", value)
+
+    def _render_nested_template_fields(self, content: Any, context: Any, jinja_env: Any, seen_oids: set[int]) -> None:
+        fields = _NESTED_TEMPLATE_FIELDS.get(type(content).__name__) if hasattr(content, "openapi_types") else None
+        if fields is None:
+            super()._render_nested_template_fields(content, context, jinja_env, seen_oids)
+        elif id(content) not in seen_oids:
+            seen_oids.add(id(content))
+            self._do_render_template_fields(content, fields, context, jinja_env, seen_oids)
+
+
+# Fields of Kubernetes model objects that may hold templates, as upstream renders them.
+_NESTED_TEMPLATE_FIELDS: dict[str, tuple[str, ...]] = {
+    "V1EnvVar": ("value", "name"),
+    "V1ResourceRequirements": ("limits", "requests"),
+    "V1Volume": ("name", "persistent_volume_claim", "config_map"),
+    "V1VolumeMount": ("name", "sub_path"),
+    "V1PersistentVolumeClaimVolumeSource": ("claim_name",),
+    "V1ConfigMapVolumeSource": ("name",),
+    "V1EnvFromSource": ("config_map_ref",),
+    "V1ConfigMapEnvSource": ("name",),
+}
+
+
+def _exit_codes(value: int | Container[int] | None) -> Container[int]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, int) else value

@@ -1,0 +1,109 @@
+"""What a pod task asks for: which cluster, which pod, which run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from typing import Any
+
+from kpo_multicluster.airflow_names import (
+    AirflowNotFoundException,
+    BaseHook,
+    BaseOperator,
+    Context,
+    airflow_version,
+    given_arguments,
+)
+from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.hooks.clusters import (
+    DEFAULT_CONN_ID,
+    ClusterArguments,
+    ConnectionFields,
+    choose_cluster,
+    connection_fields,
+)
+from kpo_multicluster.pods.labels import RunIdentity, pod_selector
+from kpo_multicluster.pods.manifest import PodArguments, build_manifest
+from kpo_multicluster.pods.settings import RunSettings
+from kpo_multicluster.pods.xcom import SIDECAR_NAME
+
+Pod = dict[str, Any]
+
+
+class PodRequest(BaseOperator):
+    """The arguments of a pod task, turned into what the layers below take."""
+
+    cluster: ClusterRef | None
+    in_cluster: bool | None
+    config_file: str | None
+    cluster_context: str | None
+    kubernetes_conn_id: str | None
+    base_container_name: str
+    labels: dict[str, Any]
+    get_logs: bool
+    startup_timeout_seconds: float
+    schedule_timeout_seconds: float
+    sidecar_drain_seconds: float | None
+    container_logs: Any
+    init_container_logs: Any
+    _ref: ClusterRef
+
+    def _cluster_ref(self) -> ClusterRef:
+        arguments = ClusterArguments(self.cluster, self.in_cluster, self.config_file, self.cluster_context)
+        return choose_cluster(arguments, self._connection(), os.environ)
+
+    def _connection(self) -> ConnectionFields | None:
+        if self.cluster is not None or not self.kubernetes_conn_id:
+            return None
+        try:
+            return connection_fields(BaseHook.get_connection(self.kubernetes_conn_id))
+        except AirflowNotFoundException:
+            if self.kubernetes_conn_id == DEFAULT_CONN_ID:
+                return None
+            raise ConfigurationError(
+                f"There is no connection {self.kubernetes_conn_id!r}, which task {self.task_id!r} names as its "
+                "kubernetes_conn_id. Make it under Admin > Connections, or set the environment variable "
+                f"AIRFLOW_CONN_{self.kubernetes_conn_id.upper()} where workers run."
+            ) from None
+
+    def _run_identity(self, context: Context, namespace: str | None = None) -> RunIdentity:
+        ti = context["ti"]
+        return RunIdentity(
+            task_id=ti.task_id,
+            airflow_version=airflow_version,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            try_number=ti.try_number,
+            attempt=str(getattr(ti, "id", "") or ""),
+            in_cluster=self._ref.kind == "in_cluster",
+            cluster_namespace=namespace,
+        )
+
+    def _pod_arguments(self) -> PodArguments:
+        names = {field.name for field in fields(PodArguments)} - {"given"}
+        values = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return PodArguments(**values, given=given_arguments(self))
+
+    def _request(self, context: Context, cluster_namespace: str | None) -> Pod:
+        return build_manifest(self._pod_arguments(), self._run_identity(context, cluster_namespace))
+
+    def _build_find_pod_label_selector(self, context: Context, *, exclude_checked: bool = True) -> str:
+        return pod_selector(self.labels, self._run_identity(context), exclude_checked=exclude_checked)
+
+    def _run_settings(self, request: Pod) -> RunSettings:
+        base, spec = self.base_container_name, request["spec"]
+        containers = [entry["name"] for entry in spec["containers"] if entry["name"] != SIDECAR_NAME]
+        init_containers = [entry["name"] for entry in spec.get("initContainers") or ()]
+        logs, init_logs = self.container_logs, self.init_container_logs
+        followed = containers if logs is True else list(logs)
+        followed_init = init_containers if init_logs is True else list(init_logs)
+        return RunSettings(
+            base=base,
+            follow=tuple(dict.fromkeys([*followed_init, *(followed if self.get_logs else ())])),
+            companions=tuple(name for name in containers if name != base),
+            schedule_timeout_seconds=self.schedule_timeout_seconds,
+            startup_timeout_seconds=self.startup_timeout_seconds,
+            sidecar_drain_seconds=self.sidecar_drain_seconds,
+        )

@@ -1,0 +1,185 @@
+"""One attempt of one task at a cluster: the engine, the client, the run, and how to end it from a signal handler."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kpo_multicluster.auth.access import ClusterAccess
+from kpo_multicluster.errors import ApiError, KpoMulticlusterError, PodRunError
+from kpo_multicluster.pods.engine import Engine
+from kpo_multicluster.pods.settings import RunSettings
+from kpo_multicluster.pods.status import name_of
+
+if TYPE_CHECKING:
+    from kpo_multicluster.api.client import ApiClient
+    from kpo_multicluster.pods.run import PodRun
+
+T = TypeVar("T")
+
+# Airflow sends SIGKILL 5 s after SIGTERM: the pod's deletion is given up before that, so that the task can still say
+# which pod may remain.
+KILL_SECONDS = 3.5
+# A last deletion, after the task's own end was decided.
+FAREWELL_SECONDS = 10.0
+
+
+class PodSession:
+    """Steps of a run, driven from the main thread.
+
+    Args:
+        access: to the cluster, resolved.
+        receive: is given, on the calling thread, what the run emits.
+        name: of the engine's thread.
+
+    Attributes:
+        settings: of the run; to be set before its first step.
+        request: the manifest, from the moment it may have reached the cluster.
+        pod: as created or adopted.
+        removed: what `kill` achieved: True if the deletion was accepted or nothing had been created.
+    """
+
+    def __init__(self, access: ClusterAccess, receive: Callable[[Any], None], *, name: str) -> None:
+        self.access = access
+        self.settings = RunSettings(base="base")
+        self.request: dict[str, Any] | None = None
+        self.pod: dict[str, Any] | None = None
+        self.removed = True
+        self._receive = receive
+        self._engine = Engine(name)
+        self._api: ApiClient | None = None
+        self._run: PodRun | None = None
+
+    def call(self, step: Callable[[PodRun], Coroutine[Any, Any, T]]) -> T:
+        """Runs one step of the run to its end.
+
+        Raises:
+            EngineStopped: the session was killed.
+            KpoMulticlusterError: what the step raises.
+        """
+        return self._engine.call(self._step(step), self._receive)
+
+    async def _step(self, step: Callable[[PodRun], Coroutine[Any, Any, T]]) -> T:
+        if self._run is None:
+            # Imported here, on the engine's thread: the HTTP library has no place in the DAG processor.
+            from kpo_multicluster.api.client import ApiClient
+            from kpo_multicluster.pods.run import PodRun
+
+            self._api = ApiClient(self.access)
+            self._run = PodRun(self._api, self.settings, self._engine.emit)
+        return await step(self._run)
+
+    def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Creates the pod.
+
+        Raises:
+            KpoMulticlusterError: it was refused or not answered.
+        """
+        self.request = manifest
+        try:
+            self.pod = self.call(lambda run: run.create(manifest))
+        except ApiError as error:
+            if error.status < 500:
+                self.request = None
+            raise
+        return self.pod
+
+    def adopt(self, pod: dict[str, Any]) -> dict[str, Any]:
+        """Goes on with an existing pod."""
+
+        async def step(run: PodRun) -> dict[str, Any]:
+            return run.adopt(pod)
+
+        self.pod = self.call(step)
+        return self.pod
+
+    @property
+    def current(self) -> dict[str, Any] | None:
+        """The pod as last seen."""
+        return self._run.pod if self._run is not None and self.pod is not None else self.pod
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the pod is known to be gone from the cluster."""
+        return self._run is not None and self.pod is not None and self._run.monitor.deleted
+
+    def kill(self, *, delete: bool, grace_seconds: float | None = None) -> None:
+        """Ends the run; from the main thread's signal handler. Logs nothing and makes no Airflow call.
+
+        The deletion runs in a fresh thread with a client of its own: the engine's may be stuck, and the main thread is
+        in the middle of something.
+
+        Args:
+            delete: whether to delete the pod.
+            grace_seconds: for the deletion; None for the pod's own.
+        """
+        self._engine.stop()
+        if not delete or (self.pod is None and self.request is None):
+            return
+        self.removed = self._delete_apart(grace_seconds, KILL_SECONDS)
+
+    def delete_alone(self, *, grace_seconds: float | None = None) -> bool:
+        """Deletes the pod when the engine can no longer be used; returns whether the deletion was accepted."""
+        if self.pod is None and self.request is None:
+            return True
+        return self._delete_apart(grace_seconds, FAREWELL_SECONDS)
+
+    def _delete_apart(self, grace_seconds: float | None, within_seconds: float) -> bool:
+        accepted: list[bool] = []
+
+        def work() -> None:
+            try:
+                asyncio.run(asyncio.wait_for(self._delete(grace_seconds, within_seconds), within_seconds))
+                accepted.append(True)
+            except (KpoMulticlusterError, asyncio.TimeoutError, OSError):
+                # Said by the one who asks: `accepted` stays empty.
+                return
+
+        thread = threading.Thread(target=work, name="delete pod", daemon=True)
+        thread.start()
+        thread.join(within_seconds + 0.3)
+        return bool(accepted)
+
+    async def _delete(self, grace_seconds: float | None, within_seconds: float) -> None:
+        from kpo_multicluster.api.client import ApiClient
+        from kpo_multicluster.api.retry import RetryPolicy
+        from kpo_multicluster.pods.run import delete_pod, find_submitted
+
+        policy = RetryPolicy(budget_seconds=within_seconds)
+        async with ApiClient(self.access, retry=policy, connect_timeout_seconds=within_seconds) as api:
+            pod = self.pod
+            if pod is None and self.request is not None:
+                # The request was on its way when the run was stopped: it may or may not have been carried out.
+                pod = await find_submitted(api, self.request)
+            if pod is not None:
+                await delete_pod(api, pod, grace_seconds=grace_seconds)
+
+    def where(self) -> str:
+        """The pod and its cluster, for messages."""
+        pod = self.pod or self.request
+        name = name_of(pod) if pod is not None else "(none)"
+        return f"{name} on {self.access.server} ({self.access.source})"
+
+    def killed_error(self) -> PodRunError:
+        """What the task ends with after `kill`."""
+        if self.pod is None and self.request is None:
+            return PodRunError("The task was killed before its pod was created.")
+        if self.removed:
+            return PodRunError(f"The task was killed. Pod {self.where()} was told to end.")
+        return PodRunError(
+            f"The task was killed, but the cluster did not accept the deletion of pod {self.where()} within "
+            f"{KILL_SECONDS:g} s: it may still be running. Delete it by hand when the cluster answers again."
+        )
+
+    def close(self) -> None:
+        """Ends the run, the client and the engine's thread."""
+
+        async def last() -> None:
+            if self._run is not None:
+                await self._run.close()
+            if self._api is not None:
+                await self._api.close()
+
+        self._engine.close(1.0 if self._engine.stopped else 5.0, last=last)
