@@ -93,7 +93,8 @@ class Engine:
                     yield item
                 elif kind is done:
                     finished = True
-                    return self._outcome(item)
+                    task: asyncio.Task[T] = item
+                    return self._outcome(task)
                 if self._stopped:
                     raise EngineStopped
         finally:
@@ -170,7 +171,8 @@ class Engine:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_cancel_named, loop, "step")
 
-    def _outcome(self, task: asyncio.Task[T]) -> T:
+    @staticmethod
+    def _outcome(task: asyncio.Task[T]) -> T:
         if task.cancelled():
             raise EngineStopped
         return task.result()

@@ -1,0 +1,181 @@
+"""The cursor against a log as a kubelet serves it: cut anywhere, resumed, compared with the whole."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+import pytest
+
+from kpo_multicluster.pods.logs import LogCursor, LogReader
+
+SECOND = 1_000_000_000
+START = int(datetime(2026, 3, 1, 12, tzinfo=timezone.utc).timestamp())
+
+
+class Entry(NamedTuple):
+    """One stored piece: its time, its text, and whether the line ends with it."""
+
+    stamp: int
+    text: str
+    full: bool = True
+
+
+def stamp(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, SECOND)
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def serve(entries: list[Entry], since: int | None = None) -> bytes:
+    """What the kubelet sends: pieces before `since` (whole seconds) left out, a timestamp at each line's start."""
+    out, at_start = [], True
+    for entry in entries:
+        if since is not None and entry.stamp < since * SECOND:
+            # The writer knows nothing of what it left out: the next piece is written as a line's start only if the
+            # piece before it, sent or not, ended a line.
+            at_start = entry.full
+            continue
+        out.append((stamp(entry.stamp) + " " if at_start else "") + entry.text + ("\n" if entry.full else ""))
+        at_start = entry.full
+    return "".join(out).encode()
+
+
+def lines_of(entries: list[Entry]) -> list[str]:
+    return "".join(entry.text + ("\n" if entry.full else "") for entry in entries).splitlines()
+
+
+def since_of(params: dict[str, str]) -> int | None:
+    if "sinceTime" not in params:
+        return None
+    return int(datetime.fromisoformat(params["sinceTime"].replace("Z", "+00:00")).timestamp())
+
+
+def chunks(data: bytes, rng: random.Random) -> list[bytes]:
+    out = []
+    while data:
+        size = rng.choice([1, 7, 100, 5000])
+        out.append(data[:size])
+        data = data[size:]
+    return out
+
+
+def random_log(rng: random.Random) -> list[Entry]:
+    """Bursts within a second, two streams whose times are not monotone, long lines in pieces, quiet stretches."""
+    entries, now = [], START * SECOND + rng.randrange(SECOND)
+    for number in range(rng.randrange(1, 60)):
+        now += rng.choice([0, 1, 1000, 10_000_000, 400_000_000, 2 * SECOND])
+        jitter = rng.choice([0, 0, 0, -50_000, -900_000])
+        if rng.random() < 0.15:
+            for _ in range(rng.randrange(1, 4)):
+                entries.append(Entry(now, f"{number}:" + "x" * 16, full=False))
+                now += rng.choice([1, 1000, 700_000_000])
+            entries.append(Entry(now, "end"))
+        else:
+            entries.append(Entry(max(START * SECOND, now + jitter), f"line {number} grüße €"))
+    return entries
+
+
+@pytest.mark.parametrize("seed", range(400))
+def test_every_line_once_whatever_the_cuts(seed: int) -> None:
+    rng = random.Random(seed)
+    entries = random_log(rng)
+    reader, seen = LogReader(), []
+    for _ in range(rng.randrange(0, 6)):
+        data = serve(entries, since_of(dict(reader.resume())))
+        for chunk in chunks(data[: rng.randrange(len(data) + 1)], rng):
+            seen += reader.feed(chunk)
+        if rng.random() < 0.5 and reader.cursor is not None:
+            # Another process goes on from what was stored.
+            reader = LogReader(LogCursor.from_json(reader.cursor.to_json()))
+    for chunk in chunks(serve(entries, since_of(dict(reader.resume()))), rng):
+        seen += reader.feed(chunk)
+    seen += reader.end()
+    assert [line.text for line in seen] == lines_of(entries)
+    assert reader.notice is None
+
+
+def test_a_line_is_given_out_when_its_end_arrives_and_not_before() -> None:
+    reader = LogReader()
+    reader.resume()
+    assert reader.feed(b"2026-03-01T12:00:00.000000001Z he") == []
+    assert [line.text for line in reader.feed(b"llo\n2026-03-01T12:00:00.0000")] == ["hello"]
+
+
+def test_a_last_line_without_line_end_is_given_out_at_the_end() -> None:
+    reader = LogReader()
+    reader.resume()
+    assert reader.feed(b"2026-03-01T12:00:00.5Z no newline") == []
+    (line,) = reader.end()
+    assert line == (START * SECOND + 500_000_000, "no newline")
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"2026-03-01T12:00:00Z x", (START * SECOND, "x")),
+        (b"2026-03-01T14:00:00.000000007+02:00 x", (START * SECOND + 7, "x")),
+        (b"2026-03-01T12:00:00.1Z ", (START * SECOND + 100_000_000, "")),
+        (b"2026-03-01T12:00:00.1Z a  b\r", (START * SECOND + 100_000_000, "a  b")),
+        (b"no timestamp here", (None, "no timestamp here")),
+        (b"2026-13-01T12:00:00.1Z x", (None, "2026-13-01T12:00:00.1Z x")),
+        (b"2026-03-01T12:00:00.1Z \xff\xfe", (START * SECOND + 100_000_000, "\\xff\\xfe")),
+    ],
+)
+def test_a_line_is_parsed(raw: bytes, expected: tuple[int | None, str]) -> None:
+    reader = LogReader()
+    reader.resume()
+    assert reader.feed(raw + b"\n") == [expected]
+
+
+def test_lines_lost_to_rotation_are_told_and_nothing_is_repeated() -> None:
+    first = [Entry(START * SECOND + 400_000_000 + i, f"old {i}") for i in range(50)]
+    reader, seen = LogReader(), []
+    reader.resume()
+    seen += reader.feed(serve(first))
+    # The file was rotated: of the old lines only the last ten are left, then new ones follow.
+    rotated = first[40:] + [Entry(START * SECOND + 700_000_000 + i, f"new {i}") for i in range(60)]
+    params = dict(reader.resume())
+    seen += reader.feed(serve(rotated, since_of(params)))
+    seen += reader.end()
+    assert [line.text for line in seen] == [f"old {i}" for i in range(50)] + [f"new {i}" for i in range(60)]
+    assert reader.notice is not None
+    assert "rotated" in reader.notice
+    # And the cursor is sound again.
+    more = [*rotated, Entry(START * SECOND + 900_000_000, "last")]
+    again = reader.feed(serve(more, since_of(dict(reader.resume()))))
+    assert [line.text for line in again] == ["last"]
+
+
+def test_rotation_that_leaves_less_than_was_seen() -> None:
+    first = [Entry(START * SECOND + i, f"old {i}") for i in range(50)]
+    reader = LogReader()
+    reader.resume()
+    reader.feed(serve(first))
+    reader.resume()
+    assert reader.feed(serve([Entry(START * SECOND + 100, "new")])) == []
+    assert [line.text for line in reader.end()] == ["new"]
+
+
+def test_a_restarted_container_has_a_log_of_its_own() -> None:
+    reader = LogReader()
+    reader.resume(restart=0)
+    reader.feed(serve([Entry(START * SECOND, "first life")]))
+    assert "sinceTime" not in reader.resume(restart=1)
+    assert [line.text for line in reader.feed(serve([Entry(START * SECOND, "second life")]))] == ["second life"]
+    assert reader.cursor is not None
+    assert reader.cursor.restart == 1
+
+
+def test_a_cursor_is_four_integers() -> None:
+    cursor = LogCursor(START, 3, START * SECOND + 5, 1)
+    assert LogCursor.from_json(cursor.to_json()) == cursor
+    assert cursor.since_time == "2026-03-01T12:00:00Z"
+
+
+def test_the_cursor_stays_small_over_a_long_log() -> None:
+    reader = LogReader()
+    reader.resume()
+    for second in range(100):
+        reader.feed(serve([Entry((START + second) * SECOND + i, "x") for i in range(100)]))
+    assert reader.cursor == LogCursor(START + 98, 200, (START + 99) * SECOND + 99)

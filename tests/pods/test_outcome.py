@@ -1,0 +1,185 @@
+"""What became of a run, read off pods as a real 1.34 API server reports them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kpo_multicluster.errors import PodFailedError, PodLostError, PodRunError, PodStartError
+from kpo_multicluster.pods.outcome import choose, judge, succeeded
+from kpo_multicluster.pods.status import (
+    ended_for_good,
+    has_started,
+    hopeless_start,
+    is_scheduled,
+    waiting_for,
+)
+
+Pod = dict[str, Any]
+
+
+def make(name: str = "p", *, phase: str = "Running", policy: str = "Never", **status: Any) -> Pod:
+    return {
+        "metadata": {
+            "namespace": "ns",
+            "name": name,
+            "uid": f"uid-{name}",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": {"restartPolicy": policy, "containers": [{"name": "base"}, {"name": "side"}]},
+        "status": {"phase": phase, **status},
+    }
+
+
+def terminated(name: str, code: int, reason: str = "", message: str = "") -> Pod:
+    return {"name": name, "state": {"terminated": {"exitCode": code, "reason": reason, "message": message}}}
+
+
+def waiting(name: str, reason: str, message: str = "") -> Pod:
+    return {"name": name, "image": "img:1", "state": {"waiting": {"reason": reason, "message": message}}}
+
+
+def running(name: str) -> Pod:
+    return {"name": name, "state": {"running": {}}}
+
+
+def test_a_base_container_that_ended_well_is_a_success_while_a_sidecar_runs() -> None:
+    pod = make(containerStatuses=[terminated("base", 0, "Completed"), running("side")])
+    assert judge(pod, "base") is None
+    assert succeeded(pod, "base")
+    assert ended_for_good(pod, "base")
+    assert not ended_for_good(pod, "side")
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "over"),
+    [("Never", 1, True), ("OnFailure", 1, False), ("OnFailure", 0, True), ("Always", 0, False)],
+)
+def test_a_container_that_will_be_restarted_has_not_ended(policy: str, code: int, over: bool) -> None:
+    pod = make(policy=policy, containerStatuses=[terminated("base", code)])
+    assert ended_for_good(pod, "base") is over
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (terminated("base", 3, "Error"), "exit code 3"),
+        (terminated("base", 137, "OOMKilled"), "more memory than its limit"),
+        (terminated("base", 137, "Error"), "killed by signal 9"),
+        (terminated("base", 128, "StartError", "exec: not found"), "StartError"),
+        (terminated("base", 1, "Error", "no such table"), "no such table"),
+    ],
+)
+def test_a_failure_says_its_cause(status: Pod, text: str) -> None:
+    error = judge(make(phase="Failed", containerStatuses=[status]), "base")
+    assert isinstance(error, PodFailedError)
+    assert text in str(error)
+    assert "ns/p" in str(error)
+    assert error.exit_code == status["state"]["terminated"]["exitCode"]
+
+
+def test_a_companion_that_failed_fails_the_run_and_an_injected_sidecar_does_not() -> None:
+    pod = make(phase="Failed", containerStatuses=[terminated("base", 0), terminated("side", 2, "Error")])
+    assert judge(pod, "base") is None
+    error = judge(pod, "base", companions=["side"])
+    assert isinstance(error, PodFailedError)
+    assert "'side'" in str(error)
+
+
+def test_an_eviction_is_no_failure_of_the_code() -> None:
+    pod = make(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
+    error = judge(pod, "base")
+    assert isinstance(error, PodLostError)
+    assert "low on resource" in str(error)
+
+
+def test_a_preemption_is_known_by_its_condition() -> None:
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "x"}
+    pod = make(phase="Failed", conditions=[condition], containerStatuses=[terminated("base", 143, "Error")])
+    assert isinstance(judge(pod, "base"), PodLostError)
+
+
+def test_a_deleted_pod_is_lost_unless_it_had_ended_well() -> None:
+    assert isinstance(judge(make(containerStatuses=[running("base")]), "base", deleted=True), PodLostError)
+    assert judge(make(containerStatuses=[terminated("base", 0)]), "base", deleted=True) is None
+    error = judge(make(containerStatuses=[terminated("base", 143)]), "base", deleted=True)
+    assert isinstance(error, PodLostError)
+    assert "by someone else" in str(error)
+
+
+def test_a_failed_init_container_is_a_start_error() -> None:
+    pod = make(phase="Failed", initContainerStatuses=[terminated("fetch", 2, "Error")])
+    error = judge(pod, "base")
+    assert isinstance(error, PodStartError)
+    assert "init container 'fetch'" in str(error)
+
+
+def test_a_deadline_is_named() -> None:
+    pod = make(phase="Failed", reason="DeadlineExceeded", message="Pod was active on the node longer than ...")
+    error = judge(pod, "base")
+    assert isinstance(error, PodFailedError)
+    assert "DeadlineExceeded" in str(error)
+
+
+def test_a_pod_that_still_runs_has_no_outcome() -> None:
+    assert type(judge(make(containerStatuses=[running("base")]), "base")) is PodRunError
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "hopeless"),
+    [
+        ("InvalidImageName", "couldn't parse image name", True),
+        ("ErrImageNeverPull", "", True),
+        ("CreateContainerConfigError", 'secret "x" not found', True),
+        ("ErrImagePull", "pull access denied, repository does not exist", True),
+        ("ErrImagePull", "dial tcp: i/o timeout", False),
+        ("ImagePullBackOff", 'Back-off pulling image "img:1"', False),
+        ("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: rpc error: code = NotFound', True),
+        ("ContainerCreating", "", False),
+        ("PodInitializing", "", False),
+    ],
+)
+def test_a_start_that_cannot_succeed_is_seen_at_once(reason: str, message: str, hopeless: bool) -> None:
+    for kind in ("containerStatuses", "initContainerStatuses"):
+        pod = make(phase="Pending")
+        pod["status"][kind] = [waiting("base", reason, message)]
+        found = hopeless_start(pod)
+        assert (found is not None) is hopeless
+        if found:
+            assert reason in found
+
+
+def test_what_a_pod_waits_for_is_said_in_the_scheduler_s_words() -> None:
+    text = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    pod = make(phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": text}])
+    assert not is_scheduled(pod)
+    assert text in waiting_for(pod)
+    pod["spec"]["nodeName"] = "n1"
+    pod["status"]["containerStatuses"] = [waiting("base", "ContainerCreating")]
+    assert waiting_for(pod) == "container 'base' is waiting (ContainerCreating)"
+
+
+def test_a_container_has_a_log_from_its_first_start_on() -> None:
+    assert not has_started(make(), "base")
+    assert not has_started(make(containerStatuses=[waiting("base", "ContainerCreating")]), "base")
+    assert has_started(make(containerStatuses=[running("base")]), "base")
+    assert has_started(make(containerStatuses=[{**waiting("base", "CrashLoopBackOff"), "restartCount": 1}]), "base")
+
+
+def test_of_earlier_pods_the_living_wins_then_the_successful() -> None:
+    alive = make("alive", containerStatuses=[running("base")])
+    done = make("done", phase="Succeeded", containerStatuses=[terminated("base", 0)])
+    failed = make("failed", phase="Failed", containerStatuses=[terminated("base", 1)])
+    leaving = make("leaving", containerStatuses=[running("base")])
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+    assert choose([failed, done, alive, leaving], "base") == (alive, [failed, done])
+    assert choose([failed, done], "base") == (done, [failed])
+    assert choose([failed], "base") == (None, [failed])
+    assert choose([], "base") == (None, [])
+
+
+def test_the_newest_of_several_living_pods_is_kept() -> None:
+    old, new = make("old", containerStatuses=[running("base")]), make("new", containerStatuses=[running("base")])
+    new["metadata"]["creationTimestamp"] = "2026-01-01T00:02:00Z"
+    assert choose([old, new], "base") == (new, [old])
