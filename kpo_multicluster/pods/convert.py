@@ -14,7 +14,6 @@ from enum import Enum
 from typing import Any, Final
 
 from kpo_multicluster.errors import ConfigurationError
-from kpo_multicluster.pods.labels import label_text
 from kpo_multicluster.pods.schema import ANYTHING, QUANTITIES, TEXTS, api_name, field_kind, is_structure, model_kind
 
 _BOOLEANS: Final = {"true": True, "false": False}
@@ -27,6 +26,10 @@ _LEGACY_RESOURCES: Final = {
     "limit_gpu": ("limits", "nvidia.com/gpu"),
     "limit_ephemeral_storage": ("limits", "ephemeral-storage"),
 }
+
+
+class UnrenderedError(ConfigurationError):
+    """A text stands where something else is wanted, and may become that once its template is rendered."""
 
 
 def to_json(value: Any, kind: str, where: str) -> Any:
@@ -94,9 +97,9 @@ def _structure(value: Any, kind: str, where: str) -> dict[str, Any]:
         raise _mismatch(value, kind, where)
     result: dict[str, Any] = {}
     for key, item in value.items():
-        if not isinstance(key, str):
-            raise ConfigurationError(f"{where}: the names of fields must be texts, got {_type(key)}.")
-        name = api_name(kind, key) if is_structure(kind) else key
+        name = _key(key, where)
+        if is_structure(kind):
+            name = api_name(kind, name)
         if item is not None and (name == key or value.get(name) is None):
             result[name] = to_json(item, field_kind(kind, name), f"{where}.{name}")
     return result
@@ -127,10 +130,20 @@ def _map(value: Any, kind: str, where: str) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise _mismatch(value, kind, where)
     return {
-        label_text(_unwrapped(key)): "" if item is None else _text(_unwrapped(item), f"{where}[{key!r}]")
+        _key(key, where): "" if item is None else _text(_unwrapped(item), f"{where}[{key!r}]")
         for key, item in value.items()
         if item is not None or kind != QUANTITIES
     }
+
+
+def _key(key: Any, where: str) -> str:
+    """A key as JSON has it: YAML reads an unquoted `on` as a truth value, `1` as a number."""
+    key = _unwrapped(key)
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, (str, int, float)):
+        return str(key)
+    raise ConfigurationError(f"{where}: a key must be a text, got {_type(key)}.")
 
 
 def _anything(value: Any, where: str) -> Any:
@@ -140,7 +153,7 @@ def _anything(value: Any, where: str) -> Any:
     if is_model(value):
         return _model(value, type(value).__name__, where)
     if isinstance(value, Mapping):
-        return {label_text(key): _anything(item, f"{where}.{key}") for key, item in value.items()}
+        return {_key(key, where): _anything(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, (Sequence, Set)) and not isinstance(value, (bytes, bytearray)):
         return [_anything(item, f"{where}[{index}]") for index, item in enumerate(_items(value, ANYTHING, where))]
     return _text(value, where)
@@ -177,14 +190,19 @@ def _integer(value: Any, where: str) -> int:
     try:
         number = int(value)
     except (ValueError, OverflowError):
-        raise ConfigurationError(f"{where} must be an integer, got a {_type(value)} that is none.") from None
+        error = _error_type(value)(f"{where} must be an integer, got a {_type(value)} that is none.")
+        raise error from None
     if isinstance(value, float) and number != value:
         raise ConfigurationError(f"{where} must be an integer, got a float with a fraction.")
     return number
 
 
 def _mismatch(value: Any, kind: str, where: str) -> ConfigurationError:
-    return ConfigurationError(f"{where} must be {_described(kind)}, got {_type(value)}.")
+    return _error_type(value)(f"{where} must be {_described(kind)}, got {_type(value)}.")
+
+
+def _error_type(value: Any) -> type[ConfigurationError]:
+    return UnrenderedError if isinstance(value, str) and "{" in value else ConfigurationError
 
 
 def _described(kind: str) -> str:

@@ -25,16 +25,10 @@ def attach_secrets(pod: dict[str, Any], container: dict[str, Any], secrets: Sequ
     Raises:
         ConfigurationError: an object is of another shape, or asks for what there is not.
     """
+    check_secrets(secrets)
     for index, secret in enumerate(secrets):
-        where = f"secrets[{index}]"
-        if any(not hasattr(secret, attribute) for attribute in _SHAPE):
-            raise ConfigurationError(
-                f"{where} must be a Secret (with {', '.join(_SHAPE)}), got {type(secret).__name__}."
-            )
         if secret.deploy_type == "volume":
-            _mount(pod, container, secret, where, index)
-        elif secret.deploy_type != "env":
-            raise ConfigurationError(f"{where}.deploy_type must be 'env' or 'volume', got {secret.deploy_type!r}.")
+            _mount(pod, container, secret, index)
         elif getattr(secret, "key", None) is not None:
             reference = {"name": secret.secret, "key": secret.key}
             variable = {"name": secret.deploy_target, "valueFrom": {"secretKeyRef": reference}}
@@ -44,10 +38,29 @@ def attach_secrets(pod: dict[str, Any], container: dict[str, Any], secrets: Sequ
             container["envFrom"] = [*(container.get("envFrom") or []), source]
 
 
-def _mount(pod: dict[str, Any], container: dict[str, Any], secret: Any, where: str, index: int) -> None:
+def check_secrets(secrets: Any) -> None:
+    """Refuses what is no list of secrets; None is none at all.
+
+    Raises:
+        ConfigurationError: the message names the item.
+    """
+    if secrets is not None and not isinstance(secrets, (list, tuple)):
+        raise ConfigurationError(f"secrets must be a list of Secret, got {type(secrets).__name__}.")
+    for index, secret in enumerate(secrets or ()):
+        if any(not hasattr(secret, attribute) for attribute in _SHAPE):
+            raise ConfigurationError(
+                f"secrets[{index}] must be a Secret (with {', '.join(_SHAPE)}), got {type(secret).__name__}."
+            )
+        if secret.deploy_type not in ("env", "volume"):
+            raise ConfigurationError(
+                f"secrets[{index}].deploy_type must be 'env' or 'volume', got {secret.deploy_type!r}."
+            )
+
+
+def _mount(pod: dict[str, Any], container: dict[str, Any], secret: Any, index: int) -> None:
     source: dict[str, Any] = {"secretName": secret.secret}
     if items := getattr(secret, "items", None):
-        source["items"] = to_json(items, "[V1KeyToPath]", f"{where}.items")
+        source["items"] = to_json(items, "[V1KeyToPath]", f"secrets[{index}].items")
     name = f"secretvol{uuid.uuid5(_NAMES, f'{index}:{secret.secret}:{secret.deploy_target}')}"
     mount = {"name": name, "mountPath": secret.deploy_target, "readOnly": True}
     pod["spec"]["volumes"] = [*(pod["spec"].get("volumes") or []), {"name": name, "secret": source}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def load_template(path: str) -> dict[str, Any]:
             "see that the file is in the worker's image, or give pod_template_dict instead."
         ) from None
     try:
-        content = yaml.safe_load(text)
+        # The loader written in C where it is there: the same content, ten times faster.
+        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -35,4 +37,18 @@ def load_template(path: str) -> dict[str, Any]:
             f"{where} is not valid YAML{place}: {getattr(error, 'problem', None) or type(error).__name__}."
         ) from None
     pod: dict[str, Any] = to_json(content, "V1Pod", where)
+    check_kind(pod, where)
     return pod
+
+
+def check_kind(pod: Mapping[str, Any], where: str) -> None:
+    """Refuses a template that says itself that it is no pod.
+
+    Raises:
+        ConfigurationError: it is of another kind.
+    """
+    kind = pod.get("kind") or "Pod"
+    if kind.lower() != "pod":
+        raise ConfigurationError(
+            f"{where} holds a {kind}, not a Pod; give the pod alone, for a {kind} most likely what is under 'template'."
+        )

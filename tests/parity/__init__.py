@@ -1,0 +1,1 @@
+"""Comparisons with the installed upstream operator; `make test-upstream` runs them."""
