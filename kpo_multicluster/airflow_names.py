@@ -5,6 +5,7 @@ Imported by the Airflow edge only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from airflow import __version__ as airflow_version
@@ -34,6 +35,7 @@ __all__ = [
     "airflow_version",
     "conf",
     "given_arguments",
+    "pod_mutation_hooks",
 ]
 
 
@@ -41,3 +43,11 @@ def given_arguments(operator: BaseOperator) -> frozenset[str]:
     """Names of the arguments an operator was really given, by the task or by `default_args`, and not as None."""
     given: dict[str, Any] = vars(operator).get("_BaseOperator__init_kwargs") or {}
     return frozenset(name for name, value in given.items() if value is not None)
+
+
+def pod_mutation_hooks() -> list[Callable[..., None]]:
+    """The `pod_mutation_hook`s that someone registered: Airflow's own, which does nothing, left out."""
+    from airflow.settings import get_policy_plugin_manager
+
+    hooks = get_policy_plugin_manager().hook.pod_mutation_hook.get_hookimpls()
+    return [hook.function for hook in hooks if not hook.function.__module__.startswith("airflow.policies")]

@@ -22,6 +22,7 @@ from kpo_multicluster.operators.checks import (
     names_of_containers,
 )
 from kpo_multicluster.operators.enums import OnFinishAction, OnKillAction, PodEventType
+from kpo_multicluster.operators.objects import PodObject
 from kpo_multicluster.operators.steps import PodSteps
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ class KubernetesPodOperator(PodSteps):
         is_delete_operator_pod: bool | None = None,
         termination_message_policy: str = "File",
         active_deadline_seconds: int | None = None,
+        callbacks: list[type[Any]] | type[Any] | None = None,
         trigger_kwargs: dict[str, Any] | None = None,
         container_name_log_prefix_enabled: bool = True,
         log_formatter: Callable[[str, str], str] | None = None,
@@ -233,6 +235,12 @@ class KubernetesPodOperator(PodSteps):
         self.on_finish_action = self._finish_action(on_finish_action, is_delete_operator_pod)
         self.on_kill_action = check_choice("on_kill_action", on_kill_action, OnKillAction)
 
+        self.callbacks = [] if not callbacks else callbacks if isinstance(callbacks, list) else [callbacks]
+
+        self.pod_request_obj: Any = None
+        self.pod: PodObject | None = None
+        self.remote_pod: PodObject | None = None
+        self._ref: ClusterRef | None = None
         self._session: PodSession | None = None
         self._failure: PodRunError | None = None
         self._killed = False

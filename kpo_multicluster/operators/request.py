@@ -23,12 +23,12 @@ from kpo_multicluster.hooks.clusters import (
     choose_cluster,
     connection_fields,
 )
+from kpo_multicluster.operators.mutation import mutated
+from kpo_multicluster.operators.objects import PodObject, v1_pod
 from kpo_multicluster.pods.labels import RunIdentity, pod_selector
 from kpo_multicluster.pods.manifest import PodArguments, build_manifest
 from kpo_multicluster.pods.settings import RunSettings
 from kpo_multicluster.pods.xcom import SIDECAR_NAME
-
-Pod = dict[str, Any]
 
 
 class PodRequest(BaseOperator):
@@ -47,7 +47,7 @@ class PodRequest(BaseOperator):
     sidecar_drain_seconds: float | None
     container_logs: Any
     init_container_logs: Any
-    _ref: ClusterRef
+    _ref: ClusterRef | None
 
     def _cluster_ref(self) -> ClusterRef:
         arguments = ClusterArguments(self.cluster, self.in_cluster, self.config_file, self.cluster_context)
@@ -67,8 +67,11 @@ class PodRequest(BaseOperator):
                 f"AIRFLOW_CONN_{self.kubernetes_conn_id.upper()} where workers run."
             ) from None
 
-    def _run_identity(self, context: Context, namespace: str | None = None) -> RunIdentity:
-        ti = context["ti"]
+    def _run_identity(self, context: Context | None, *, cluster_namespace: str | None = None) -> RunIdentity:
+        """Who the pod is made for; without a context (a dry run) no more than the task."""
+        if context is None:
+            return RunIdentity(self.task_id, airflow_version, cluster_namespace=cluster_namespace)
+        ti, ref = context["ti"], self._ref or self._cluster_ref()
         return RunIdentity(
             task_id=ti.task_id,
             airflow_version=airflow_version,
@@ -77,8 +80,8 @@ class PodRequest(BaseOperator):
             map_index=-1 if ti.map_index is None else ti.map_index,
             try_number=ti.try_number,
             attempt=str(getattr(ti, "id", "") or ""),
-            in_cluster=self._ref.kind == "in_cluster",
-            cluster_namespace=namespace,
+            in_cluster=ref.kind == "in_cluster",
+            cluster_namespace=cluster_namespace or ref.namespace,
         )
 
     def _pod_arguments(self) -> PodArguments:
@@ -86,13 +89,32 @@ class PodRequest(BaseOperator):
         values = {name: getattr(self, name) for name in names if hasattr(self, name)}
         return PodArguments(**values, given=given_arguments(self))
 
-    def _request(self, context: Context, cluster_namespace: str | None) -> Pod:
-        return build_manifest(self._pod_arguments(), self._run_identity(context, cluster_namespace))
+    def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> Any:
+        """The pod this task asks for, as a `V1Pod`; `pod_mutation_hook` has been applied.
+
+        Args:
+            context: of the task; None for a dry run.
+            dry_run: leaves out what identifies a run.
+
+        Raises:
+            ConfigurationError: an argument is of a wrong type, or a template cannot be read.
+        """
+        return v1_pod(self._build(None if dry_run else context))
+
+    def _build(self, context: Context | None, *, cluster_namespace: str | None = None) -> PodObject:
+        identity = self._run_identity(context, cluster_namespace=cluster_namespace)
+        return mutated(PodObject(build_manifest(self._pod_arguments(), identity)))
+
+    def dry_run(self) -> None:
+        """Prints the pod's manifest as YAML; needs no cluster."""
+        import yaml
+
+        print(yaml.safe_dump(dict(self._build(None)), sort_keys=False))  # noqa: T201 - what it is for
 
     def _build_find_pod_label_selector(self, context: Context, *, exclude_checked: bool = True) -> str:
         return pod_selector(self.labels, self._run_identity(context), exclude_checked=exclude_checked)
 
-    def _run_settings(self, request: Pod) -> RunSettings:
+    def _run_settings(self, request: PodObject) -> RunSettings:
         base, spec = self.base_container_name, request["spec"]
         containers = [entry["name"] for entry in spec["containers"] if entry["name"] != SIDECAR_NAME]
         init_containers = [entry["name"] for entry in spec.get("initContainers") or ()]

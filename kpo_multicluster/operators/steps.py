@@ -1,20 +1,24 @@
 """The steps of a pod task under the names they have upstream, in upstream's order; all on the main thread.
 
-A step may be overridden: it then takes effect. Pods are JSON objects as the API server sends them.
+A step may be overridden: it then takes effect. A pod is a `PodObject`, which reads like a `V1Pod`; an override may pass
+a `V1Pod` on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 from kpo_multicluster.airflow_names import AirflowSkipException, Context
 from kpo_multicluster.auth.registry import resolve
 from kpo_multicluster.errors import KpoMulticlusterError, PodRunError, XComError
+from kpo_multicluster.operators.callback_calls import CallbackCalls
 from kpo_multicluster.operators.enums import OnFinishAction, OnKillAction
-from kpo_multicluster.operators.request import Pod, PodRequest
+from kpo_multicluster.operators.objects import PodObject, as_pod, v1_pod
+from kpo_multicluster.operators.request import PodRequest
 from kpo_multicluster.operators.session import PodSession
 from kpo_multicluster.operators.task_log import TaskLog
+from kpo_multicluster.operators.xcom import push_result
 from kpo_multicluster.pods.engine import EngineStopped
 from kpo_multicluster.pods.labels import POD_CHECKED_KEY
 from kpo_multicluster.pods.outcome import choose, judge, succeeded
@@ -25,6 +29,7 @@ from kpo_multicluster.pods.xcom import RESULT_COMMAND, SIDECAR_NAME, parse_resul
 class PodSteps(PodRequest):
     """What `KubernetesPodOperator` does; its arguments are the attributes used here."""
 
+    callbacks: Sequence[Any]
     reattach_on_restart: bool
     log_events_on_failure: bool
     termination_grace_period: int | None
@@ -33,7 +38,11 @@ class PodSteps(PodRequest):
     skip_on_exit_code: Container[int]
     container_name_log_prefix_enabled: bool
     log_formatter: Any
+    pod_request_obj: Any
+    pod: PodObject | None
+    remote_pod: PodObject | None
     _session: PodSession | None
+    _calls: CallbackCalls
     _task_log: TaskLog
     _killed: bool
     _failure: PodRunError | None
@@ -52,9 +61,14 @@ class PodSteps(PodRequest):
             KpoMulticlusterError: the cluster could not be reached or refused a request.
             AirflowSkipException: the base container ended with one of `skip_on_exit_code`.
         """
-        self._failure = None
         self._ref = self._cluster_ref()
-        self._task_log = self._new_task_log()
+        self._calls = CallbackCalls(self.callbacks, self._callback_client)
+        self._task_log = TaskLog(
+            self.log,
+            prefix=self.container_name_log_prefix_enabled,
+            formatter=self.log_formatter,
+            progress=self._calls.progress(lambda: self.remote_pod),
+        )
         session = PodSession(resolve(self._ref), self._task_log.receive, name=f"pod {self.task_id}")
         self._session = session
         try:
@@ -67,18 +81,13 @@ class PodSteps(PodRequest):
             session.close()
 
     def _attend(self, session: PodSession, context: Context) -> Any:
-        request = self._request(context, session.access.namespace)
+        self.pod = self.remote_pod = self._failure = None
+        self.pod_request_obj = request = self._manifest(session, context)
         session.settings = self._run_settings(request)
-        pod = self.get_or_create_pod(request, context)
+        self.pod = self.remote_pod = as_pod(self.get_or_create_pod(request, context))
         result: Any = None
         try:
-            # Pushed now, so that they are there when the run fails.
-            context["ti"].xcom_push(key="pod_name", value=pod["metadata"]["name"])
-            context["ti"].xcom_push(key="pod_namespace", value=pod["metadata"]["namespace"])
-            self.await_pod_start(pod)
-            self.await_init_containers_completion(pod)
-            self.await_pod_completion(pod)
-            result = self._result_of(session.current or pod)
+            result = self._accompany(session, context)
         except PodRunError as error:
             self._failure = error
         except KpoMulticlusterError as error:
@@ -90,8 +99,53 @@ class PodSteps(PodRequest):
             # A time limit, a fault in user code called from here, an interrupt: the pod must not outlive the task.
             self._end_with_task(session)
             raise
-        self.post_complete_action(pod=pod, remote_pod=session.current or pod, context=context, result=result)
+        self._see(session)
+        self.post_complete_action(pod=self.pod, remote_pod=self.remote_pod, context=context, result=result)
         return result
+
+    def _manifest(self, session: PodSession, context: Context) -> PodObject:
+        if type(self).build_pod_request_obj is not PodSteps.build_pod_request_obj:
+            request = as_pod(self.build_pod_request_obj(context))
+        else:
+            request = self._build(context, cluster_namespace=session.access.namespace)
+        if self._calls.implementing("on_pod_manifest_created"):
+            model = v1_pod(request)
+            self._calls.call("on_pod_manifest_created", pod_request=model, operator=self, context=context)
+            request = as_pod(model)
+        return request
+
+    def _accompany(self, session: PodSession, context: Context) -> Any:
+        """From the pod's creation to its result."""
+        pod = as_pod(self.pod)
+        # Pushed now, so that they are there when the run fails.
+        context["ti"].xcom_push(key="pod_name", value=pod["metadata"]["name"])
+        context["ti"].xcom_push(key="pod_namespace", value=pod["metadata"]["namespace"])
+        self._tell("on_pod_creation", session, context)
+        self.await_pod_start(pod)
+        self.await_init_containers_completion(pod)
+        self._tell("on_pod_starting", session, context)
+        self.await_pod_completion(pod)
+        self._tell("on_pod_completion", session, context)
+        self._tell("on_pod_teardown", session, context)
+        return self._result_of(as_pod(self.remote_pod)) if self.do_xcom_push else None
+
+    def _tell(self, method: str, session: PodSession, context: Context) -> None:
+        self._see(session)
+        self._calls.call(method, pod=self.remote_pod, operator=self, context=context)
+
+    def _see(self, session: PodSession) -> None:
+        if session.current is not None:
+            self.remote_pod = PodObject(session.current)
+
+    def _callback_client(self) -> Any:
+        from kubernetes import client
+
+        from kpo_multicluster.auth.clients import api_client
+
+        made = client.CoreV1Api(api_client(self._steps.access))
+        for tell in self._calls.implementing("on_sync_client_creation"):
+            tell(client=made, operator=self)
+        return made
 
     def _leave(self, session: PodSession, context: Context, error: KpoMulticlusterError) -> None:
         """After an error of ours, with a pod that may be well: left for the next try; ended if there is none."""
@@ -118,21 +172,26 @@ class PodSteps(PodRequest):
 
     # -- steps that may be overridden ----------------------------------------------------------------------------
 
-    def find_pod(self, namespace: str, context: Context, *, exclude_checked: bool = True) -> Pod | None:
-        """The pod that an earlier try of this task left and that is worth going on with; clears others away."""
+    def find_pod(self, namespace: str, context: Context, *, exclude_checked: bool = True) -> Any:
+        """The pod that an earlier try of this task left and that is worth going on with; clears others away.
+
+        Returns:
+            A PodObject, or None.
+        """
         selector = self._build_find_pod_label_selector(context, exclude_checked=exclude_checked)
         pods = self._steps.call(lambda run: run.find(namespace, selector))
         chosen, others = choose(pods, self.base_container_name)
         for other in others:
             self.log.info("Pod %s was left by an earlier try of this task.", name_of(other))
-            if not self.process_pod_deletion(other, reraise=False):
-                self.patch_already_checked(other, reraise=False)
-        return chosen
+            if not self.process_pod_deletion(PodObject(other), reraise=False):
+                self.patch_already_checked(PodObject(other), reraise=False)
+        return None if chosen is None else PodObject(chosen)
 
-    def log_matching_pod(self, pod: Pod, context: Context) -> None:
+    def log_matching_pod(self, pod: Any, context: Context) -> None:
         """Tells which pod is gone on with."""
+        pod = as_pod(pod)
         labels = pod["metadata"].get("labels") or {}
-        state = "has ended well meanwhile" if succeeded(pod, self.base_container_name) else "is still running"
+        state = "has ended well meanwhile" if succeeded(pod, self.base_container_name) else "has not ended"
         self.log.info(
             "Going on with pod %s of try %s, which %s; this is try %s.",
             name_of(pod),
@@ -141,21 +200,23 @@ class PodSteps(PodRequest):
             context["ti"].try_number,
         )
 
-    def get_or_create_pod(self, pod_request_obj: Pod, context: Context) -> Pod:
-        """The pod of an earlier try if there is one to go on with, else a new one."""
+    def get_or_create_pod(self, pod_request_obj: Any, context: Context) -> Any:
+        """The pod of an earlier try if there is one to go on with, else a new one.
+
+        Returns:
+            A PodObject.
+        """
+        request = as_pod(pod_request_obj)
         if self.reattach_on_restart:
-            pod = self._find_earlier(pod_request_obj, context)
-            if pod is not None:
-                self.log_matching_pod(pod, context)
-                return self._steps.adopt(pod)
-        pod = self._steps.create(pod_request_obj)
+            found = self.find_pod(request["metadata"]["namespace"], context)
+            if found is not None:
+                self.log_matching_pod(found, context)
+                return PodObject(self._steps.adopt(as_pod(found)))
+        pod = PodObject(self._steps.create(request))
         self.log.info("Created pod %s on %s (%s).", name_of(pod), self._steps.access.server, self._steps.access.source)
         return pod
 
-    def _find_earlier(self, request: Pod, context: Context) -> Pod | None:
-        return self.find_pod(request["metadata"]["namespace"], context)
-
-    def await_pod_start(self, pod: Pod) -> None:
+    def await_pod_start(self, pod: Any) -> None:
         """Waits until the base container has started.
 
         Raises:
@@ -163,93 +224,101 @@ class PodSteps(PodRequest):
         """
         self._steps.call(lambda run: run.until_started())
 
-    def await_init_containers_completion(self, pod: Pod) -> None:
+    def await_init_containers_completion(self, pod: Any) -> None:
         """Does nothing: the base container starts only after they have ended, and their logs are read meanwhile."""
 
-    def await_pod_completion(self, pod: Pod) -> None:
+    def await_pod_completion(self, pod: Any) -> None:
         """Waits until the base container has ended for good, writing its log meanwhile."""
         self._steps.call(lambda run: run.until_ended())
 
-    def extract_xcom(self, pod: Pod, *, ignore_kill_failure: bool = True) -> Any:
+    def extract_xcom(self, pod: Any, *, ignore_kill_failure: bool = True) -> Any:
         """The run's result, read from the XCom sidecar, which ends with it.
 
         Raises:
             XComError: there is none to be read, or it is not JSON.
         """
-        if termination(pod, SIDECAR_NAME) is not None:
+        if termination(as_pod(pod), SIDECAR_NAME) is not None:
             raise XComError(
-                f"The XCom sidecar of pod {name_of(pod)} had ended before the result was read: it is lost. "
+                f"The XCom sidecar of pod {name_of(as_pod(pod))} had ended before the result was read: it is lost. "
                 "It ends with the pod's activeDeadlineSeconds, or when something kills it."
             )
         answer = self._steps.call(lambda run: run.exec(SIDECAR_NAME, RESULT_COMMAND))
         return parse_result(answer.stdout)
 
-    def post_complete_action(self, *, pod: Pod, remote_pod: Pod, context: Context, result: Any, **kwargs: Any) -> None:
-        """What is done when the run is over, whatever came of it."""
-        self.cleanup(pod=pod, remote_pod=remote_pod, xcom_result=result, context=context)
+    def post_complete_action(self, *, pod: Any, remote_pod: Any, context: Context, result: Any, **kwargs: Any) -> None:
+        """What is done when the run is over, whatever came of it.
 
-    def cleanup(
-        self, pod: Pod, remote_pod: Pod, xcom_result: Any | None = None, context: Context | None = None
-    ) -> None:
+        Raises:
+            PodRunError: the run failed.
+            AirflowSkipException: with one of `skip_on_exit_code`.
+        """
+        try:
+            self.cleanup(pod=pod, remote_pod=remote_pod, xcom_result=result, context=context)
+        finally:
+            self._calls.call("on_pod_cleanup", pod=remote_pod, operator=self, context=context)
+
+    def cleanup(self, pod: Any, remote_pod: Any, xcom_result: Any = None, context: Context | None = None) -> None:
         """Removes or marks the pod, and raises what the run ended with if it failed.
 
         Raises:
             PodRunError: the run failed.
             AirflowSkipException: with one of `skip_on_exit_code`.
         """
-        failure = self._failure_of(remote_pod)
+        remote = as_pod(remote_pod)
+        failure = self._failure_of(remote)
         if failure is not None:
-            if xcom_result is not None and context is not None:
-                context["ti"].xcom_push(key="return_value", value=xcom_result)
+            if self.do_xcom_push and context is not None:
+                push_result(context["ti"], xcom_result, multiple_outputs=self.multiple_outputs)
             if self.log_events_on_failure:
                 self._log_events()
-        if not self.process_pod_deletion(remote_pod, reraise=False):
+        if not self.process_pod_deletion(remote, reraise=False):
             # Kept: a later try must start a new one.
-            self.patch_already_checked(remote_pod, reraise=False)
+            self.patch_already_checked(remote, reraise=False)
         if failure is None:
             return
-        ended = termination(remote_pod, self.base_container_name)
+        ended = termination(remote, self.base_container_name)
         if ended is not None and ended.exit_code in self.skip_on_exit_code:
-            raise AirflowSkipException(f"Pod {name_of(remote_pod)} ended with exit code {ended.exit_code}: skipped.")
+            raise AirflowSkipException(f"Pod {name_of(remote)} ended with exit code {ended.exit_code}: skipped.")
         raise self._with_last_lines(failure)
 
-    def process_pod_deletion(self, pod: Pod, *, reraise: bool = True) -> bool:
+    def process_pod_deletion(self, pod: Any, *, reraise: bool = True) -> bool:
         """Deletes the pod if `on_finish_action` says so; returns whether it did.
 
         Raises:
             KpoMulticlusterError: the deletion was refused or not answered, and `reraise` is set.
         """
-        action, done = self.on_finish_action, succeeded(pod, self.base_container_name)
+        target, action = as_pod(pod), self.on_finish_action
         wanted = {
             OnFinishAction.DELETE_POD: True,
             OnFinishAction.KEEP_POD: False,
-            OnFinishAction.DELETE_SUCCEEDED_POD: done,
-            OnFinishAction.DELETE_ACTIVE_POD: not is_terminal(pod),
+            OnFinishAction.DELETE_SUCCEEDED_POD: succeeded(target, self.base_container_name),
+            OnFinishAction.DELETE_ACTIVE_POD: not is_terminal(target),
         }[action]
         if not wanted:
-            self.log.info("Pod %s is kept, as on_finish_action is %r.", name_of(pod), action.value)
+            self.log.info("Pod %s is kept, as on_finish_action is %r.", name_of(target), action.value)
             return False
         try:
-            self._steps.call(lambda run: run.delete(pod))
+            self._steps.call(lambda run: run.delete(target))
         except KpoMulticlusterError as error:
             if reraise:
                 raise
-            self.log.warning("Pod %s could not be deleted: %s", name_of(pod), error)
+            self.log.warning("Pod %s could not be deleted: %s", name_of(target), error)
             return False
         return True
 
-    def patch_already_checked(self, pod: Pod, *, reraise: bool = True) -> None:
+    def patch_already_checked(self, pod: Any, *, reraise: bool = True) -> None:
         """Marks the pod, so that no later try goes on with it.
 
         Raises:
             KpoMulticlusterError: the change was refused or not answered, and `reraise` is set.
         """
+        target = as_pod(pod)
         try:
-            self._steps.call(lambda run: run.label(pod, {POD_CHECKED_KEY: "True"}))
+            self._steps.call(lambda run: run.label(target, {POD_CHECKED_KEY: "True"}))
         except KpoMulticlusterError as error:
             if reraise:
                 raise
-            self.log.warning("Pod %s could not be marked as done with: %s", name_of(pod), error)
+            self.log.warning("Pod %s could not be marked as done with: %s", name_of(target), error)
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
@@ -259,12 +328,7 @@ class PodSteps(PodRequest):
             raise PodRunError("This step belongs to a run: it can be called during execute() only.")
         return self._session
 
-    def _new_task_log(self) -> TaskLog:
-        return TaskLog(self.log, prefix=self.container_name_log_prefix_enabled, formatter=self.log_formatter)
-
-    def _result_of(self, pod: Pod) -> Any:
-        if not self.do_xcom_push:
-            return None
+    def _result_of(self, pod: PodObject) -> Any:
         failure = self._failure_of(pod)
         try:
             return self.extract_xcom(pod)
@@ -275,14 +339,11 @@ class PodSteps(PodRequest):
             self.log.warning("The result of the failed run could not be read: %s", error)
             return None
 
-    def _failure_of(self, pod: Pod) -> PodRunError | None:
+    def _failure_of(self, pod: PodObject) -> PodRunError | None:
         if self._failure is None:
-            self._failure = judge(
-                pod,
-                self.base_container_name,
-                companions=self._steps.settings.companions,
-                deleted=self._steps.deleted,
-            )
+            session = self._steps
+            companions = session.settings.companions
+            self._failure = judge(pod, self.base_container_name, companions=companions, deleted=session.deleted)
         return self._failure
 
     def _with_last_lines(self, failure: PodRunError) -> PodRunError:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kpo_multicluster.pods.emitted import LogBatch, Notice
+from kpo_multicluster.pods.logs import LogLine
 
 _LEVEL = re.compile(r"\s*\[?(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\b", re.IGNORECASE)
 _LEVELS = {"WARN": logging.WARNING, "FATAL": logging.CRITICAL}
@@ -32,15 +33,24 @@ class TaskLog:
         log: the task's logger.
         prefix: whether lines are prefixed with their container's name.
         formatter: makes the text of a line from container and line, in place of the prefix.
+        progress: is told of every line, with its container.
 
     Attributes:
         tail: the last lines of each container, for an error's message.
     """
 
-    def __init__(self, log: Any, *, prefix: bool, formatter: Callable[[str, str], str] | None) -> None:
+    def __init__(
+        self,
+        log: Any,
+        *,
+        prefix: bool,
+        formatter: Callable[[str, str], str] | None,
+        progress: Callable[[str, LogLine], None] | None = None,
+    ) -> None:
         self._log = log
         self._prefix = prefix
         self._formatter = formatter
+        self._progress = progress
         self.tail: dict[str, deque[str]] = {}
 
     def receive(self, item: Any) -> None:
@@ -62,3 +72,5 @@ class TaskLog:
                 continue
             tail.append(text)
             log(level_of(text), formatter(container, text) if formatter else start + text)
+            if self._progress is not None:
+                self._progress(container, line)

@@ -1,0 +1,64 @@
+"""Calls the callbacks of a pod task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from kpo_multicluster.callbacks import ExecutionMode
+from kpo_multicluster.pods.logs import LogLine
+
+_BASE = "KubernetesPodOperatorCallback."
+
+
+class CallbackCalls:
+    """The callbacks that really do something: methods left as they are in the base class are not called.
+
+    Args:
+        classes: given as `callbacks`; ours, upstream's, or any with such methods.
+        make_client: makes the client that they are handed, when the first is called.
+    """
+
+    def __init__(self, classes: Sequence[Any], make_client: Callable[[], Any]) -> None:
+        self._classes = classes
+        self._make_client = make_client
+        self._client: Any = None
+
+    def implementing(self, method: str) -> list[Callable[..., None]]:
+        """The implementations of one method, in the order of the classes."""
+        found = [getattr(entry, method, None) for entry in self._classes]
+        return [call for call in found if call is not None and not call.__qualname__.startswith(_BASE)]
+
+    def call(self, method: str, **arguments: Any) -> None:
+        """Calls one method of every class.
+
+        Raises:
+            Exception: whatever a callback raises; it fails the task.
+        """
+        for implementation in self.implementing(method):
+            implementation(client=self.client, mode=ExecutionMode.SYNC, **arguments)
+
+    @property
+    def client(self) -> Any:
+        """A `kubernetes.client.CoreV1Api`, made when it is first needed."""
+        if self._client is None:
+            self._client = self._make_client()
+        return self._client
+
+    def progress(self, pod: Callable[[], Any]) -> Callable[[str, LogLine], None] | None:
+        """What to call for each line of a log; None if no callback wants lines.
+
+        Args:
+            pod: gives the pod as last seen.
+        """
+        if not self.implementing("progress_callback"):
+            return None
+
+        def tell(container: str, line: LogLine) -> None:
+            written = None
+            if line.timestamp is not None:
+                written = datetime.fromtimestamp(line.timestamp / 1e9, timezone.utc)
+            self.call("progress_callback", line=line.text, container_name=container, timestamp=written, pod=pod())
+
+        return tell
