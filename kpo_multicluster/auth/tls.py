@@ -7,6 +7,7 @@ call returns.
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import ssl
@@ -47,7 +48,7 @@ def ssl_context(access: ClusterAccess, token: Token | None = None) -> ssl.SSLCon
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        _load_ca(context, access.ca_pem, f"The CA of {access.source}")
+        check_ca(access.ca_pem, access.source, context)
     certificate, key = client_identity(access, token)
     if certificate is not None or key is not None:
         load_client_certificate(context, certificate or "", key or "", source=access.source)
@@ -91,10 +92,38 @@ def load_client_certificate(context: ssl.SSLContext, certificate: str, key: str,
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
             refusal = f"The client certificate and the client key of {source} do not belong together: replace one."
         else:
-            _load_ca(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificates, f"The client certificate of {source}")
+            _load_certificates(
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificates, f"The client certificate of {source}"
+            )
             refusal = f"The client key of {source} cannot be read by OpenSSL: correct it there."
     if refusal:
         raise ConfigurationError(refusal)
+
+
+def check_ca(pem: str, source: str, context: ssl.SSLContext | None = None) -> None:
+    """Reads CAs, into `context` where one is given.
+
+    Raises:
+        ConfigurationError: they cannot be read.
+    """
+    _load_certificates(context or _scratch(), pem, f"The CA of {source}")
+
+
+def check_client_certificate(certificate: str, key: str, source: str) -> None:
+    """Reads a client certificate and its key and drops them.
+
+    Raises:
+        ConfigurationError: as `load_client_certificate` does.
+    """
+    load_client_certificate(_scratch(), certificate, key, source=source)
+
+
+def pem_from_base64(data: str) -> str | None:
+    """The text that `data` holds in base64, as the `-data` fields of a kubeconfig do; None when it does not."""
+    try:
+        return base64.b64decode("".join(data.split()), validate=True).decode()
+    except ValueError:
+        return None
 
 
 def memory_file(data: bytes) -> int:
@@ -120,6 +149,10 @@ def memory_path(descriptor: int) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
+def _scratch() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 class _EncryptedKeyError(Exception):
     pass
 
@@ -128,7 +161,7 @@ def _no_password() -> str:
     raise _EncryptedKeyError
 
 
-def _load_ca(context: ssl.SSLContext, pem: str, subject: str) -> None:
+def _load_certificates(context: ssl.SSLContext, pem: str, subject: str) -> None:
     # The text around the blocks may be anything, names in UTF-8 among it; `cadata` must be ASCII.
     blocks = "\n".join(_CERTIFICATE.findall(pem))
     readable = bool(blocks)
