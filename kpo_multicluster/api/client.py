@@ -9,7 +9,7 @@ from typing import Any
 
 from kpo_multicluster.api.connection import Call, Connection, Params, Try, query
 from kpo_multicluster.api.exec import ExecResult, run_command
-from kpo_multicluster.api.faults import LIBRARY_ERRORS
+from kpo_multicluster.api.faults import LIBRARY_ERRORS, FaultError, next_part
 from kpo_multicluster.api.retry import NO_RETRY, Clock, RetryPolicy
 from kpo_multicluster.api.watch import WatchEvent, watch_events
 from kpo_multicluster.auth.access import ClusterAccess
@@ -164,9 +164,9 @@ class ApiClient:
         response = await self._connection.open(call, params=params, idle_seconds=idle_seconds)
         cut: BaseException | None = None
         try:
-            async for chunk in response.content.iter_any():
-                yield chunk
-        except LIBRARY_ERRORS as error:
+            while part := await next_part(response):
+                yield part
+        except (FaultError, *LIBRARY_ERRORS) as error:
             cut = error
         finally:
             response.close()

@@ -11,13 +11,14 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import aiohttp
 from yarl import URL
 
 from kpo_multicluster import __version__
-from kpo_multicluster.api.faults import LIBRARY_ERRORS, FaultError, fault_of
+from kpo_multicluster.api.faults import LIBRARY_ERRORS, Fault, FaultError, fault_of
 from kpo_multicluster.api.proxy import Proxy, bracketed, is_loopback, proxy_of
 from kpo_multicluster.api.retry import Backoff, Clock, RetryPolicy
 from kpo_multicluster.api.status import error_of_answer
@@ -249,6 +250,7 @@ class Connection:
                     ),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     raise_for_status=self._check,
+                    trace_configs=[_upgrade_once()],
                     # What a WebSocket is opened with; other calls bring their own.
                     timeout=aiohttp.ClientTimeout(
                         total=None, connect=self._connect_seconds, ceil_threshold=_NO_ROUNDING_SECONDS
@@ -294,7 +296,7 @@ class Connection:
         tries = f" (try {pauses.tries} in {pauses.elapsed_seconds:.3g} s)" if pauses.tries > 1 else ""
         return _Failure(
             fault.error(request=call.request, source=self.access.source, via=self._via, tries=tries),
-            transient=not self._closed and fault.transient and (call.repeatable or _never_sent(error)),
+            transient=not self._closed and fault.transient and (call.repeatable or fault.unsent),
             limit_seconds=None if self._answered else self._connect_seconds,
         )
 
@@ -327,8 +329,22 @@ def query(params: Params | None, *more: tuple[str, str]) -> Sequence[tuple[str, 
     return [(name, str(value).lower() if isinstance(value, bool) else str(value)) for name, value in given] + list(more)
 
 
-def _never_sent(error: BaseException) -> bool:
-    return isinstance(error, FaultError | aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+def _upgrade_once() -> aiohttp.TraceConfig:
+    """Keeps the library from repeating, as it does every GET that was cut off, one that may have started a command."""
+    trace = aiohttp.TraceConfig()
+
+    async def begin(_session: object, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams) -> None:
+        context.upgrade, context.connected = "Upgrade" in params.headers, False
+
+    async def connect(_session: object, context: SimpleNamespace, _params: object) -> None:
+        if context.upgrade and context.connected:
+            raise FaultError(Fault("the connection was cut before it was upgraded"))
+        context.connected = True
+
+    trace.on_request_start.append(begin)
+    trace.on_connection_create_start.append(connect)
+    trace.on_connection_reuseconn.append(connect)
+    return trace
 
 
 def _base_url(access: ClusterAccess) -> URL:

@@ -7,7 +7,6 @@ here into a `Fault`: what happened, whether it may pass, and what to do about it
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 import ssl
@@ -21,7 +20,6 @@ from kpo_multicluster.errors import ConnectError, ProxyError, TLSError
 # OpenSSL's codes of X509_verify_cert.
 _EXPIRED_CODES = (9, 10)
 _WRONG_NAME_CODES = (62, 64)
-_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 _CHECK_ADDRESS = (
     "Check the server's address in {source}, and that a firewall, VPN or proxy setting lets this host reach it"
@@ -41,12 +39,14 @@ class Fault:
         next_step: for the reader; `{source}` stands for where the cluster comes from.
         kind: of error to raise.
         transient: whether the same try may succeed later.
+        unsent: whether the server cannot have seen the request.
     """
 
     what: str
     next_step: str = _COMES_BACK
     kind: type[ConnectError] = ConnectError
     transient: bool = True
+    unsent: bool = False
 
     def error(self, *, request: str, source: str, via: str = "", tries: str = "") -> ConnectError:
         """The error to raise.
@@ -69,6 +69,19 @@ class FaultError(Exception):
         self.fault = fault
 
 
+async def next_part(response: aiohttp.ClientResponse) -> bytes:
+    """The next part of an answer as it arrives, empty at its end.
+
+    Raises:
+        FaultError: the client was closed meanwhile.
+        Exception: one of `LIBRARY_ERRORS`.
+    """
+    try:
+        return await response.content.readany()
+    except RuntimeError:
+        raise FaultError(Fault("the client was closed in the middle of the answer")) from None
+
+
 def fault_of(error: BaseException, *, host: str, connect_seconds: float, answer_seconds: float | None) -> Fault:
     """Reads an error.
 
@@ -84,7 +97,7 @@ def fault_of(error: BaseException, *, host: str, connect_seconds: float, answer_
     if tls is not None and not isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return tls_fault(tls, host)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Fault(f"{host} could not be connected to within {connect_seconds:.3g} s", _CHECK_ADDRESS)
+        return Fault(f"{host} could not be connected to within {connect_seconds:.3g} s", _CHECK_ADDRESS, unsent=True)
     if isinstance(error, asyncio.TimeoutError) and getattr(error, "errno", None) is None:
         waited = "" if answer_seconds is None else f" within {answer_seconds:.3g} s"
         return Fault(f"{host} did not answer{waited}", "If it does not pass, see whether the API server is overloaded")
@@ -126,7 +139,7 @@ def tls_fault(error: ssl.SSLError, host: str) -> Fault:
 
 def proxy_fault(what: str, next_step: str, *, transient: bool) -> FaultError:
     """A fault of the proxy in between."""
-    return FaultError(Fault(what, next_step, ProxyError, transient=transient))
+    return FaultError(Fault(what, next_step, ProxyError, transient=transient, unsent=True))
 
 
 def system_text(error: OSError) -> str:
@@ -145,12 +158,13 @@ def _system_fault(error: BaseException, host: str) -> Fault:
         return Fault(
             f"the name {host.rpartition(':')[0]} cannot be resolved ({text})",
             "Check the server's address in {source}, and whether this host needs a VPN or another DNS to know the name",
+            unsent=True,
         )
     cause = next((cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno), None)
     if cause is None:
         return Fault(f"the connection to {host} was lost")
-    if isinstance(error, aiohttp.ClientConnectorError) or cause.errno in _UNREACHABLE:
-        return Fault(f"{host} cannot be connected to: {system_text(cause)}", _CHECK_ADDRESS)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Fault(f"{host} cannot be connected to: {system_text(cause)}", _CHECK_ADDRESS, unsent=True)
     return Fault(f"the connection to {host} was lost: {system_text(cause)}")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kpo_multicluster.api.connection import Call, Connection, Params
-from kpo_multicluster.api.faults import LIBRARY_ERRORS, Fault, FaultError
+from kpo_multicluster.api.faults import LIBRARY_ERRORS, Fault, FaultError, next_part
 from kpo_multicluster.api.retry import Backoff
 from kpo_multicluster.api.status import error_of_status
 
@@ -51,8 +51,8 @@ async def watch_events(
         reader = _EventReader(call, resource_version)
         cut: BaseException | None = None
         try:
-            async for chunk in response.content.iter_any():
-                for event in reader.feed(chunk):
+            while part := await next_part(response):
+                for event in reader.feed(part):
                     yield event
         except (FaultError, *LIBRARY_ERRORS) as error:
             cut = error
@@ -99,12 +99,12 @@ class _EventReader:
         self._call = call
         self._pending: list[bytes] = []
 
-    def feed(self, chunk: bytes) -> Iterator[WatchEvent]:
-        first, *rest = chunk.split(b"\n")
+    def feed(self, part: bytes) -> Iterator[WatchEvent]:
+        first, *rest = part.split(b"\n")
         self._pending.append(first)
-        for part in rest:
+        for start in rest:
             line = b"".join(self._pending)
-            self._pending = [part]
+            self._pending = [start]
             event = self._read(line) if line else None
             if event is not None:
                 yield event

@@ -39,13 +39,11 @@ class Certificates:
             self.ca.configure_trust(context)
         return context
 
-    def client(self, name: str = "client.test") -> dict[str, str]:
-        """A client certificate and key as `ClusterAccess` and `Token` take them."""
+    def client(self, name: str = "client.test") -> tuple[str, str]:
+        """A client certificate and its key, PEM."""
         leaf = self.ca.issue_cert(name, common_name=name)
-        return {
-            "client_certificate": b"".join(blob.bytes() for blob in leaf.cert_chain_pems).decode(),
-            "client_key": leaf.private_key_pem.bytes().decode(),
-        }
+        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+        return chain.decode(), leaf.private_key_pem.bytes().decode()
 
 
 class Tokens:

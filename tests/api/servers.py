@@ -50,7 +50,7 @@ class FakeApi:
     def answer(self, *handlers: Handler) -> None:
         self.handlers = list(handlers)
 
-    async def start(self, context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", prefix: str = "") -> None:
+    async def start(self, context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
         application = web.Application(client_max_size=64 * 2**20)
         application.router.add_route("*", "/{path:.*}", self._handle)
         # A reset connection is part of many tests, so handlers are cancelled with it rather than awaited.
@@ -58,11 +58,11 @@ class FakeApi:
         await self._runner.setup()
         if context is not None:
             context.sni_callback = self._note_name
-        site = web.TCPSite(self._runner, host, 0, ssl_context=context)
+        site = web.TCPSite(self._runner, host, port, ssl_context=context)
         await site.start()
         self.port = self._runner.addresses[0][1]
         scheme = "http" if context is None else "https"
-        self.url = f"{scheme}://{host}:{self.port}{prefix}"
+        self.url = f"{scheme}://{host}:{self.port}"
 
     async def stop(self) -> None:
         if self._runner is not None:

@@ -118,7 +118,7 @@ async def test_an_answer_of_something_else_is_cut_short(api: FakeApi) -> None:
 
     api.answer(gateway)
     async with client(api.url, retry=NO_RETRY) as tested:
-        with pytest.raises(ServerError, match="<html> <h1>Bad Gateway</h1>x+\\.\\.\\.$") as caught:
+        with pytest.raises(ServerError, match=r"<html> <h1>Bad Gateway</h1>x+\.\.\.$") as caught:
             await tested.request("GET", PODS)
     assert len(str(caught.value)) < 500
 
