@@ -188,3 +188,25 @@ def connection_fields(connection: Any) -> ConnectionFields:
     if not isinstance(extra, dict):
         raise ConfigurationError(f"The extra of connection {connection.conn_id!r} must be a JSON object.")
     return ConnectionFields(connection.conn_id, connection.conn_type, extra)
+
+
+def sidecar_fields(connection: ConnectionFields) -> dict[str, Any]:
+    """What a connection says of the XCom sidecar, under the names of the operator's arguments.
+
+    Raises:
+        ConfigurationError: a field that holds JSON does not.
+    """
+    found: dict[str, Any] = {}
+    for name in ("xcom_sidecar_container_resources", "xcom_sidecar_container_security_context"):
+        value = connection.get(name)
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                raise ConfigurationError(f"Field {name!r} of {connection.source} must be a JSON object.") from None
+        if value is not None:
+            found[name] = value
+    image = connection.text("xcom_sidecar_container_image")
+    if image is not None:
+        found["xcom_sidecar_container_image"] = image
+    return found

@@ -18,11 +18,15 @@ class CallbackCalls:
     Args:
         classes: given as `callbacks`; ours, upstream's, or any with such methods.
         make_client: makes the client that they are handed, when the first is called.
+        on_line: the deprecated `progress_callback` argument, called with each line.
     """
 
-    def __init__(self, classes: Sequence[Any], make_client: Callable[[], Any]) -> None:
+    def __init__(
+        self, classes: Sequence[Any], make_client: Callable[[], Any], on_line: Callable[[str], None] | None = None
+    ) -> None:
         self._classes = classes
         self._make_client = make_client
+        self._on_line = on_line
         self._client: Any = None
 
     def implementing(self, method: str) -> list[Callable[..., None]]:
@@ -52,10 +56,15 @@ class CallbackCalls:
         Args:
             pod: gives the pod as last seen.
         """
-        if not self.implementing("progress_callback"):
+        implementing, on_line = bool(self.implementing("progress_callback")), self._on_line
+        if not implementing and on_line is None:
             return None
 
         def tell(container: str, line: LogLine) -> None:
+            if on_line is not None:
+                on_line(line.text)
+            if not implementing:
+                return
             written = None
             if line.timestamp is not None:
                 written = datetime.fromtimestamp(line.timestamp / 1e9, timezone.utc)

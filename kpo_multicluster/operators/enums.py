@@ -26,3 +26,10 @@ class PodEventType(Enum):
 
     WARNING = "Warning"
     NORMAL = "Normal"
+
+
+class XComTransport(str, Enum):
+    """How a run's result is read."""
+
+    EXEC = "exec"
+    TERMINATION_MESSAGE = "termination-message"

@@ -50,3 +50,19 @@ def v1_pod(pod: dict[str, Any]) -> Any:
     # A Configuration of its own: without one the client would read, or make, the process's default.
     decoder: Any = client.ApiClient(client.Configuration())
     return decoder.deserialize(Answer, "V1Pod")
+
+
+def readable(pod: dict[str, Any]) -> str:
+    """A manifest as YAML for a log: the values of environment variables are left out, they may be secret."""
+    import yaml
+
+    spec = {**pod["spec"]}
+    for field in ("containers", "initContainers"):
+        if spec.get(field):
+            spec[field] = [{**container, **_without_values(container)} for container in spec[field]]
+    return yaml.safe_dump({**pod, "spec": spec}, sort_keys=False)
+
+
+def _without_values(container: dict[str, Any]) -> dict[str, Any]:
+    env = container.get("env")
+    return {"env": [{**entry, "value": "***"} if "value" in entry else entry for entry in env]} if env else {}

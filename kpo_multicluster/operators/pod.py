@@ -21,7 +21,7 @@ from kpo_multicluster.operators.checks import (
     check_seconds,
     names_of_containers,
 )
-from kpo_multicluster.operators.enums import OnFinishAction, OnKillAction, PodEventType
+from kpo_multicluster.operators.enums import OnFinishAction, OnKillAction, PodEventType, XComTransport
 from kpo_multicluster.operators.objects import PodObject
 from kpo_multicluster.operators.steps import PodSteps
 
@@ -44,11 +44,16 @@ class KubernetesPodOperator(PodSteps):
         cluster: where to run, made by `kpo_multicluster.cluster.kubeconfig()` and its siblings; wins over `in_cluster`,
             `config_file`, `cluster_context` and the connection.
         kubernetes_conn_id: a connection of type `kubernetes`; None looks none up.
-        startup_check_interval_seconds: accepted; a pod is watched, so nothing is checked at intervals.
+        startup_check_interval_seconds: a pod is watched, so nothing is checked at intervals; when a start takes longer
+            than this, its events are told as they happen (`log_events_on_startup`).
         base_container_status_polling_interval: accepted, for the same reason.
+        xcom_transport: how the result is read: `exec` (a command in upstream's sidecar) or `termination-message`
+            (no sidecar and no exec right; the same file, up to 4 KiB).
         sidecar_drain_seconds: how long other containers of this task's own request may go on after the base container
             has ended; None waits for them.
         is_delete_operator_pod: deprecated; False means `on_finish_action="keep_pod"`.
+        progress_callback: deprecated; called with each line of the logs. Use `callbacks`.
+        log_pod_spec_on_failure: writes the manifest of a pod that failed to the log, without its environment's values.
         reattach_on_restart: whether another try goes on with a pod that an earlier one left; default True.
         durable: the same under its newer name; wins over `reattach_on_restart`.
 
@@ -139,6 +144,7 @@ class KubernetesPodOperator(PodSteps):
         full_pod_spec: k8s.V1Pod | None = None,
         init_containers: list[k8s.V1Container] | None = None,
         log_events_on_failure: bool = False,
+        log_events_on_startup: bool = True,
         do_xcom_push: bool = False,
         pod_template_file: str | None = None,
         pod_template_dict: dict[str, Any] | None = None,
@@ -148,16 +154,19 @@ class KubernetesPodOperator(PodSteps):
         configmaps: list[str] | None = None,
         skip_on_exit_code: int | Container[int] | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        log_pod_spec_on_failure: bool = True,
         on_finish_action: str = "delete_pod",
         on_kill_action: str = "delete_pod",
         is_delete_operator_pod: bool | None = None,
         termination_message_policy: str = "File",
         active_deadline_seconds: int | None = None,
         callbacks: list[type[Any]] | type[Any] | None = None,
+        progress_callback: Callable[[str], None] | None = None,
         trigger_kwargs: dict[str, Any] | None = None,
         container_name_log_prefix_enabled: bool = True,
         log_formatter: Callable[[str, str], str] | None = None,
         cluster: ClusterRef | None = None,
+        xcom_transport: str = "exec",
         sidecar_drain_seconds: float | None = 30.0,
         **kwargs: Any,
     ) -> None:
@@ -213,6 +222,7 @@ class KubernetesPodOperator(PodSteps):
         # A subclass may set the class attribute instead.
         self.base_container_name = base_container_name or self.BASE_CONTAINER_NAME
         self.do_xcom_push = do_xcom_push
+        self.xcom_transport = check_choice("xcom_transport", xcom_transport, XComTransport)
 
         self.durable = self._reattach(durable, reattach_on_restart)
         self.reattach_on_restart = self.durable
@@ -220,7 +230,10 @@ class KubernetesPodOperator(PodSteps):
         self.schedule_timeout_seconds = check_seconds(
             "schedule_timeout_seconds", schedule_timeout_seconds or startup_timeout_seconds
         )
-        self.startup_check_interval_seconds = startup_check_interval_seconds
+        self.startup_check_interval_seconds = check_seconds(
+            "startup_check_interval_seconds", startup_check_interval_seconds
+        )
+        self.log_events_on_startup = log_events_on_startup
         self.base_container_status_polling_interval = base_container_status_polling_interval
         self.sidecar_drain_seconds = (
             None if sidecar_drain_seconds is None else check_seconds("sidecar_drain_seconds", sidecar_drain_seconds)
@@ -231,6 +244,8 @@ class KubernetesPodOperator(PodSteps):
         self.container_name_log_prefix_enabled = container_name_log_prefix_enabled
         self.log_formatter = log_formatter
         self.log_events_on_failure = log_events_on_failure
+        self.log_pod_spec_on_failure = log_pod_spec_on_failure
+        self.progress_callback = _deprecated_progress_callback(progress_callback)
         self.skip_on_exit_code = _exit_codes(skip_on_exit_code)
         self.on_finish_action = self._finish_action(on_finish_action, is_delete_operator_pod)
         self.on_kill_action = check_choice("on_kill_action", on_kill_action, OnKillAction)
@@ -241,6 +256,7 @@ class KubernetesPodOperator(PodSteps):
         self.pod: PodObject | None = None
         self.remote_pod: PodObject | None = None
         self._ref: ClusterRef | None = None
+        self._sidecar_fields: dict[str, Any] = {}
         self._session: PodSession | None = None
         self._failure: PodRunError | None = None
         self._killed = False
@@ -325,3 +341,13 @@ def _exit_codes(value: int | Container[int] | None) -> Container[int]:
     if value is None:
         return ()
     return (value,) if isinstance(value, int) else value
+
+
+def _deprecated_progress_callback(callback: Callable[[str], None] | None) -> Callable[[str], None] | None:
+    if callback is not None:
+        warnings.warn(
+            "progress_callback is deprecated: give callbacks= a class with a progress_callback method.",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+    return callback

@@ -22,9 +22,12 @@ from kpo_multicluster.hooks.clusters import (
     ConnectionFields,
     choose_cluster,
     connection_fields,
+    sidecar_fields,
 )
+from kpo_multicluster.operators.enums import XComTransport
 from kpo_multicluster.operators.mutation import mutated
 from kpo_multicluster.operators.objects import PodObject, v1_pod
+from kpo_multicluster.operators.xcom import with_message_transport
 from kpo_multicluster.pods.labels import RunIdentity, pod_selector
 from kpo_multicluster.pods.manifest import PodArguments, build_manifest
 from kpo_multicluster.pods.settings import RunSettings
@@ -44,14 +47,20 @@ class PodRequest(BaseOperator):
     get_logs: bool
     startup_timeout_seconds: float
     schedule_timeout_seconds: float
+    startup_check_interval_seconds: float
+    log_events_on_startup: bool
     sidecar_drain_seconds: float | None
     container_logs: Any
     init_container_logs: Any
+    xcom_transport: XComTransport
     _ref: ClusterRef | None
+    _sidecar_fields: dict[str, Any]
 
     def _cluster_ref(self) -> ClusterRef:
         arguments = ClusterArguments(self.cluster, self.in_cluster, self.config_file, self.cluster_context)
-        return choose_cluster(arguments, self._connection(), os.environ)
+        connection = self._connection()
+        self._sidecar_fields = {} if connection is None else sidecar_fields(connection)
+        return choose_cluster(arguments, connection, os.environ)
 
     def _connection(self) -> ConnectionFields | None:
         if self.cluster is not None or not self.kubernetes_conn_id:
@@ -87,6 +96,10 @@ class PodRequest(BaseOperator):
     def _pod_arguments(self) -> PodArguments:
         names = {field.name for field in fields(PodArguments)} - {"given"}
         values = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        values["do_xcom_push"] = self.do_xcom_push and self.xcom_transport is XComTransport.EXEC
+        for name, given in self._sidecar_fields.items():
+            if values.get(name) is None:
+                values[name] = given
         return PodArguments(**values, given=given_arguments(self))
 
     def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> Any:
@@ -103,7 +116,10 @@ class PodRequest(BaseOperator):
 
     def _build(self, context: Context | None, *, cluster_namespace: str | None = None) -> PodObject:
         identity = self._run_identity(context, cluster_namespace=cluster_namespace)
-        return mutated(PodObject(build_manifest(self._pod_arguments(), identity)))
+        pod = build_manifest(self._pod_arguments(), identity)
+        if self.do_xcom_push and self.xcom_transport is XComTransport.TERMINATION_MESSAGE:
+            with_message_transport(pod, self.base_container_name)
+        return mutated(PodObject(pod))
 
     def dry_run(self) -> None:
         """Prints the pod's manifest as YAML; needs no cluster."""
@@ -127,5 +143,6 @@ class PodRequest(BaseOperator):
             companions=tuple(name for name in containers if name != base),
             schedule_timeout_seconds=self.schedule_timeout_seconds,
             startup_timeout_seconds=self.startup_timeout_seconds,
+            tell_events_after_seconds=self.startup_check_interval_seconds if self.log_events_on_startup else None,
             sidecar_drain_seconds=self.sidecar_drain_seconds,
         )

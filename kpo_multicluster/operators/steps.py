@@ -13,27 +13,26 @@ from kpo_multicluster.airflow_names import AirflowSkipException, Context
 from kpo_multicluster.auth.registry import resolve
 from kpo_multicluster.errors import KpoMulticlusterError, PodRunError, XComError
 from kpo_multicluster.operators.callback_calls import CallbackCalls
-from kpo_multicluster.operators.enums import OnFinishAction, OnKillAction
-from kpo_multicluster.operators.objects import PodObject, as_pod, v1_pod
-from kpo_multicluster.operators.request import PodRequest
+from kpo_multicluster.operators.enums import OnKillAction, XComTransport
+from kpo_multicluster.operators.objects import PodObject, as_pod, readable, v1_pod
+from kpo_multicluster.operators.pod_choice import PodChoice
 from kpo_multicluster.operators.session import PodSession
 from kpo_multicluster.operators.task_log import TaskLog
-from kpo_multicluster.operators.xcom import push_result
+from kpo_multicluster.operators.xcom import push_result, result_from_message
 from kpo_multicluster.pods.engine import EngineStopped
-from kpo_multicluster.pods.labels import POD_CHECKED_KEY
-from kpo_multicluster.pods.outcome import choose, judge, succeeded
-from kpo_multicluster.pods.status import is_terminal, name_of, termination
+from kpo_multicluster.pods.outcome import judge
+from kpo_multicluster.pods.status import name_of, termination
 from kpo_multicluster.pods.xcom import RESULT_COMMAND, SIDECAR_NAME, parse_result
 
 
-class PodSteps(PodRequest):
+class PodSteps(PodChoice):
     """What `KubernetesPodOperator` does; its arguments are the attributes used here."""
 
     callbacks: Sequence[Any]
-    reattach_on_restart: bool
+    progress_callback: Any
+    log_pod_spec_on_failure: bool
     log_events_on_failure: bool
     termination_grace_period: int | None
-    on_finish_action: OnFinishAction
     on_kill_action: OnKillAction
     skip_on_exit_code: Container[int]
     container_name_log_prefix_enabled: bool
@@ -41,7 +40,6 @@ class PodSteps(PodRequest):
     pod_request_obj: Any
     pod: PodObject | None
     remote_pod: PodObject | None
-    _session: PodSession | None
     _calls: CallbackCalls
     _task_log: TaskLog
     _killed: bool
@@ -62,7 +60,7 @@ class PodSteps(PodRequest):
             AirflowSkipException: the base container ended with one of `skip_on_exit_code`.
         """
         self._ref = self._cluster_ref()
-        self._calls = CallbackCalls(self.callbacks, self._callback_client)
+        self._calls = CallbackCalls(self.callbacks, self._callback_client, self.progress_callback)
         self._task_log = TaskLog(
             self.log,
             prefix=self.container_name_log_prefix_enabled,
@@ -172,50 +170,6 @@ class PodSteps(PodRequest):
 
     # -- steps that may be overridden ----------------------------------------------------------------------------
 
-    def find_pod(self, namespace: str, context: Context, *, exclude_checked: bool = True) -> Any:
-        """The pod that an earlier try of this task left and that is worth going on with; clears others away.
-
-        Returns:
-            A PodObject, or None.
-        """
-        selector = self._build_find_pod_label_selector(context, exclude_checked=exclude_checked)
-        pods = self._steps.call(lambda run: run.find(namespace, selector))
-        chosen, others = choose(pods, self.base_container_name)
-        for other in others:
-            self.log.info("Pod %s was left by an earlier try of this task.", name_of(other))
-            if not self.process_pod_deletion(PodObject(other), reraise=False):
-                self.patch_already_checked(PodObject(other), reraise=False)
-        return None if chosen is None else PodObject(chosen)
-
-    def log_matching_pod(self, pod: Any, context: Context) -> None:
-        """Tells which pod is gone on with."""
-        pod = as_pod(pod)
-        labels = pod["metadata"].get("labels") or {}
-        state = "has ended well meanwhile" if succeeded(pod, self.base_container_name) else "has not ended"
-        self.log.info(
-            "Going on with pod %s of try %s, which %s; this is try %s.",
-            name_of(pod),
-            labels.get("try_number", "?"),
-            state,
-            context["ti"].try_number,
-        )
-
-    def get_or_create_pod(self, pod_request_obj: Any, context: Context) -> Any:
-        """The pod of an earlier try if there is one to go on with, else a new one.
-
-        Returns:
-            A PodObject.
-        """
-        request = as_pod(pod_request_obj)
-        if self.reattach_on_restart:
-            found = self.find_pod(request["metadata"]["namespace"], context)
-            if found is not None:
-                self.log_matching_pod(found, context)
-                return PodObject(self._steps.adopt(as_pod(found)))
-        pod = PodObject(self._steps.create(request))
-        self.log.info("Created pod %s on %s (%s).", name_of(pod), self._steps.access.server, self._steps.access.source)
-        return pod
-
     def await_pod_start(self, pod: Any) -> None:
         """Waits until the base container has started.
 
@@ -237,9 +191,12 @@ class PodSteps(PodRequest):
         Raises:
             XComError: there is none to be read, or it is not JSON.
         """
-        if termination(as_pod(pod), SIDECAR_NAME) is not None:
+        target = as_pod(pod)
+        if self.xcom_transport is XComTransport.TERMINATION_MESSAGE:
+            return result_from_message(target, self.base_container_name)
+        if termination(target, SIDECAR_NAME) is not None:
             raise XComError(
-                f"The XCom sidecar of pod {name_of(as_pod(pod))} had ended before the result was read: it is lost. "
+                f"The XCom sidecar of pod {name_of(target)} had ended before the result was read: it is lost. "
                 "It ends with the pod's activeDeadlineSeconds, or when something kills it."
             )
         answer = self._steps.call(lambda run: run.exec(SIDECAR_NAME, RESULT_COMMAND))
@@ -271,6 +228,8 @@ class PodSteps(PodRequest):
                 push_result(context["ti"], xcom_result, multiple_outputs=self.multiple_outputs)
             if self.log_events_on_failure:
                 self._log_events()
+            if self.log_pod_spec_on_failure:
+                self.log.info("The pod as it was requested:\n%s", readable(as_pod(self.pod_request_obj)))
         if not self.process_pod_deletion(remote, reraise=False):
             # Kept: a later try must start a new one.
             self.patch_already_checked(remote, reraise=False)
@@ -281,52 +240,7 @@ class PodSteps(PodRequest):
             raise AirflowSkipException(f"Pod {name_of(remote)} ended with exit code {ended.exit_code}: skipped.")
         raise self._with_last_lines(failure)
 
-    def process_pod_deletion(self, pod: Any, *, reraise: bool = True) -> bool:
-        """Deletes the pod if `on_finish_action` says so; returns whether it did.
-
-        Raises:
-            KpoMulticlusterError: the deletion was refused or not answered, and `reraise` is set.
-        """
-        target, action = as_pod(pod), self.on_finish_action
-        wanted = {
-            OnFinishAction.DELETE_POD: True,
-            OnFinishAction.KEEP_POD: False,
-            OnFinishAction.DELETE_SUCCEEDED_POD: succeeded(target, self.base_container_name),
-            OnFinishAction.DELETE_ACTIVE_POD: not is_terminal(target),
-        }[action]
-        if not wanted:
-            self.log.info("Pod %s is kept, as on_finish_action is %r.", name_of(target), action.value)
-            return False
-        try:
-            self._steps.call(lambda run: run.delete(target))
-        except KpoMulticlusterError as error:
-            if reraise:
-                raise
-            self.log.warning("Pod %s could not be deleted: %s", name_of(target), error)
-            return False
-        return True
-
-    def patch_already_checked(self, pod: Any, *, reraise: bool = True) -> None:
-        """Marks the pod, so that no later try goes on with it.
-
-        Raises:
-            KpoMulticlusterError: the change was refused or not answered, and `reraise` is set.
-        """
-        target = as_pod(pod)
-        try:
-            self._steps.call(lambda run: run.label(target, {POD_CHECKED_KEY: "True"}))
-        except KpoMulticlusterError as error:
-            if reraise:
-                raise
-            self.log.warning("Pod %s could not be marked as done with: %s", name_of(target), error)
-
     # -- parts ---------------------------------------------------------------------------------------------------
-
-    @property
-    def _steps(self) -> PodSession:
-        if self._session is None:
-            raise PodRunError("This step belongs to a run: it can be called during execute() only.")
-        return self._session
 
     def _result_of(self, pod: PodObject) -> Any:
         failure = self._failure_of(pod)
@@ -359,5 +273,4 @@ class PodSteps(PodRequest):
             self.log.warning("The pod's events could not be read: %s", error)
             return
         for event in events:
-            write = self.log.warning if event.get("type") == "Warning" else self.log.info
-            write("Pod event: %s - %s", event.get("reason"), event.get("message"))
+            self._task_log.receive(event)

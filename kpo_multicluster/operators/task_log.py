@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from kpo_multicluster.pods.emitted import LogBatch, Notice
+from kpo_multicluster.pods.emitted import LogBatch, Notice, PodEvent
 from kpo_multicluster.pods.logs import LogLine
 
 _LEVEL = re.compile(r"\s*\[?(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\b", re.IGNORECASE)
@@ -54,8 +54,11 @@ class TaskLog:
         self.tail: dict[str, deque[str]] = {}
 
     def receive(self, item: Any) -> None:
-        """Writes a LogBatch or a Notice."""
-        if isinstance(item, Notice):
+        """Writes a LogBatch, a Notice or a PodEvent."""
+        if isinstance(item, PodEvent):
+            level = logging.WARNING if item.type == "Warning" else logging.INFO
+            self._log.log(level, "Pod event: %s - %s", item.reason, item.message)
+        elif isinstance(item, Notice):
             self._log.log(logging.getLevelName(item.level.upper()), item.text)
         elif isinstance(item, LogBatch):
             self._write(item)

@@ -1,4 +1,7 @@
-"""Pushes the result of a run that failed; that of one that succeeded is pushed by Airflow."""
+"""The result of a run: read from the termination message, or pushed for a run that failed.
+
+The result of a run that succeeded is pushed by Airflow.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from kpo_multicluster.errors import XComError
+from kpo_multicluster.pods.status import Pod, name_of, termination
+from kpo_multicluster.pods.xcom import RESULT_FILE, parse_json
+
+# The kubelet keeps the last 4,096 bytes of the file that `terminationMessagePath` names.
+_MESSAGE_LIMIT = 4096
 
 
 def push_result(ti: Any, result: Any, *, multiple_outputs: bool) -> None:
@@ -22,3 +30,27 @@ def push_result(ti: Any, result: Any, *, multiple_outputs: bool) -> None:
         for key, value in result.items():
             ti.xcom_push(key=key, value=value)
     ti.xcom_push(key="return_value", value=result)
+
+
+def with_message_transport(pod: dict[str, Any], base: str) -> None:
+    """Makes the result file the container's termination message, in place."""
+    for container in pod["spec"]["containers"]:
+        if container["name"] == base:
+            container["terminationMessagePath"] = RESULT_FILE
+            container["terminationMessagePolicy"] = "File"
+
+
+def result_from_message(pod: Pod, base: str) -> Any:
+    """The result that a container left as its termination message; None if it left none.
+
+    Raises:
+        XComError: it is no JSON, or was cut at 4 KiB.
+    """
+    ended = termination(pod, base)
+    message = ended.message if ended is not None else ""
+    if len(message.encode()) >= _MESSAGE_LIMIT:
+        raise XComError(
+            f"The result of pod {name_of(pod)} is longer than the {_MESSAGE_LIMIT} bytes that a termination message "
+            "holds, and was cut: use xcom_transport='exec'."
+        )
+    return parse_json(message.encode(), f"the termination message of container {base!r}") if message else None

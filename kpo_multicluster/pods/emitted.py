@@ -19,3 +19,17 @@ class Notice(NamedTuple):
 
     level: str
     text: str
+
+
+class PodEvent(NamedTuple):
+    """An event that Kubernetes recorded about the pod.
+
+    Attributes:
+        type: Normal or Warning.
+        reason: such as FailedScheduling.
+        message: in the words of who recorded it.
+    """
+
+    type: str
+    reason: str
+    message: str

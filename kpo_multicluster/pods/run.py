@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from kpo_multicluster.api.client import ApiClient, ExecResult
 from kpo_multicluster.errors import ConflictError, NotFoundError, PodRunError, PodStartError
-from kpo_multicluster.pods.emitted import Notice
+from kpo_multicluster.pods.emitted import Notice, PodEvent
+from kpo_multicluster.pods.events import as_event, list_events, tell_events
 from kpo_multicluster.pods.follow import LogFollower
 from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION
 from kpo_multicluster.pods.logs import LogCursor
 from kpo_multicluster.pods.monitor import PodMonitor
 from kpo_multicluster.pods.outcome import judge
-from kpo_multicluster.pods.resources import events_path, pod_path, pods_path
+from kpo_multicluster.pods.resources import pod_path, pods_path
 from kpo_multicluster.pods.settings import RunSettings
 from kpo_multicluster.pods.status import (
     ended_for_good,
@@ -76,6 +77,17 @@ class PodRun:
         answer = await self.api.request("GET", pods_path(namespace), params={"labelSelector": selector})
         return list(answer.get("items") or ())
 
+    async def read(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """One pod by name, or None if there is none.
+
+        Raises:
+            KpoMulticlusterError: the request was refused or not answered.
+        """
+        try:
+            return await self.api.request("GET", pod_path({"metadata": {"namespace": namespace, "name": name}}))
+        except NotFoundError:
+            return None
+
     async def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Creates the pod. The request may be repeated: one that was carried out unheard is recognised and adopted.
 
@@ -118,10 +130,11 @@ class PodRun:
         settings, monitor = self.settings, self.monitor
         inits = _names(monitor.pod, "initContainers")
         await self._follow([name for name in settings.follow if name in inits], cursors or {})
-        if not await self._reach(is_scheduled, settings.schedule_timeout_seconds):
-            raise self._too_late("schedule_timeout_seconds", settings.schedule_timeout_seconds)
-        if not await self._reach(lambda pod: has_started(pod, settings.base), settings.startup_timeout_seconds):
-            raise self._too_late("startup_timeout_seconds", settings.startup_timeout_seconds)
+        async with self._telling_events():
+            if not await self._reach(is_scheduled, settings.schedule_timeout_seconds):
+                raise self._too_late("schedule_timeout_seconds", settings.schedule_timeout_seconds)
+            if not await self._reach(lambda pod: has_started(pod, settings.base), settings.startup_timeout_seconds):
+                raise self._too_late("startup_timeout_seconds", settings.startup_timeout_seconds)
         hopeless = hopeless_start(monitor.pod)
         if hopeless and not has_started(monitor.pod, settings.base):
             raise PodStartError(f"Pod {name_of(monitor.pod)} cannot start: {hopeless}.")
@@ -130,6 +143,18 @@ class PodRun:
             if error is not None:
                 raise error
         return monitor.pod
+
+    @contextlib.asynccontextmanager
+    async def _telling_events(self) -> AsyncIterator[None]:
+        after = self.settings.tell_events_after_seconds
+        if after is None:
+            yield
+            return
+        telling = asyncio.create_task(tell_events(self.api, self.pod, self._emit, after_seconds=after), name="events")
+        try:
+            yield
+        finally:
+            await _cancel([telling])
 
     async def _reach(self, reached: Callable[[dict[str, Any]], bool], timeout_seconds: float) -> bool:
         def settled(pod: dict[str, Any]) -> bool:
@@ -224,16 +249,13 @@ class PodRun:
         """
         return await self.api.exec(pod_path(self.pod, "exec"), command, container=container)
 
-    async def events(self) -> list[dict[str, Any]]:
+    async def events(self) -> list[PodEvent]:
         """The pod's events so far, oldest first.
 
         Raises:
             KpoMulticlusterError: the list was refused or not answered.
         """
-        metadata = self.pod["metadata"]
-        selector = f"involvedObject.name={metadata['name']},involvedObject.uid={uid_of(self.pod)}"
-        answer = await self.api.request("GET", events_path(metadata["namespace"]), params={"fieldSelector": selector})
-        return sorted(answer.get("items") or (), key=_event_time)
+        return [as_event(event) for event in (await list_events(self.api, self.pod))[0]]
 
     async def label(self, pod: dict[str, Any], labels: dict[str, str]) -> None:
         """Adds labels to a pod, if it is still there.
@@ -281,10 +303,6 @@ def _names(pod: dict[str, Any], field: str) -> set[str]:
 def _attempt(pod: dict[str, Any]) -> str | None:
     value = (pod["metadata"].get("annotations") or {}).get(ATTEMPT_ANNOTATION)
     return None if value is None else str(value)
-
-
-def _event_time(event: dict[str, Any]) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:

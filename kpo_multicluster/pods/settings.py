@@ -15,6 +15,7 @@ class RunSettings:
         companions: other containers of our own request, which may go on a while after the base.
         schedule_timeout_seconds: from creation until a node is found.
         startup_timeout_seconds: from then until the base container has started.
+        tell_events_after_seconds: of waiting for the start, the pod's events are told; None never tells them.
         log_drain_seconds: for a log to end after its container has.
         sidecar_drain_seconds: for the companions to end after the base has; None waits as long as it takes.
     """
@@ -24,5 +25,6 @@ class RunSettings:
     companions: tuple[str, ...] = ()
     schedule_timeout_seconds: float = 120.0
     startup_timeout_seconds: float = 120.0
+    tell_events_after_seconds: float | None = None
     log_drain_seconds: float = 5.0
     sidecar_drain_seconds: float | None = 30.0

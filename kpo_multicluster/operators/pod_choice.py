@@ -1,0 +1,153 @@
+"""Which pod a try goes on with: one that an earlier try left, or a new one; and what becomes of the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kpo_multicluster.airflow_names import Context
+from kpo_multicluster.errors import ForbiddenError, KpoMulticlusterError, PodRunError
+from kpo_multicluster.operators.enums import OnFinishAction
+from kpo_multicluster.operators.objects import PodObject, as_pod
+from kpo_multicluster.operators.pod_memory import Remembered, recall, remember
+from kpo_multicluster.operators.request import PodRequest
+from kpo_multicluster.operators.session import PodSession
+from kpo_multicluster.pods.labels import POD_CHECKED_KEY, POD_CHECKED_VALUE
+from kpo_multicluster.pods.outcome import choose, succeeded
+from kpo_multicluster.pods.status import is_terminal, name_of, uid_of
+
+
+class PodChoice(PodRequest):
+    """Finds, creates, marks and deletes pods."""
+
+    reattach_on_restart: bool
+    on_finish_action: OnFinishAction
+    _session: PodSession | None
+
+    @property
+    def _steps(self) -> PodSession:
+        if self._session is None:
+            raise PodRunError("This step belongs to a run: it can be called during execute() only.")
+        return self._session
+
+    def find_pod(self, namespace: str, context: Context, *, exclude_checked: bool = True) -> Any:
+        """The pod that an earlier try of this task left and that is worth going on with; clears others away.
+
+        Returns:
+            A PodObject, or None.
+        """
+        selector = self._build_find_pod_label_selector(context, exclude_checked=exclude_checked)
+        pods = self._steps.call(lambda run: run.find(namespace, selector))
+        return self._settle(pods)
+
+    def log_matching_pod(self, pod: Any, context: Context) -> None:
+        """Tells which pod is gone on with."""
+        pod = as_pod(pod)
+        labels = pod["metadata"].get("labels") or {}
+        state = "has ended well meanwhile" if succeeded(pod, self.base_container_name) else "has not ended"
+        self.log.info(
+            "Going on with pod %s of try %s, which %s; this is try %s.",
+            name_of(pod),
+            labels.get("try_number", "?"),
+            state,
+            context["ti"].try_number,
+        )
+
+    def get_or_create_pod(self, pod_request_obj: Any, context: Context) -> Any:
+        """The pod of an earlier try if there is one to go on with, else a new one.
+
+        Returns:
+            A PodObject.
+        """
+        request = as_pod(pod_request_obj)
+        if self.reattach_on_restart:
+            found = self._recalled(context) or self._searched(request["metadata"]["namespace"], context)
+            if found is not None:
+                self.log_matching_pod(found, context)
+                return self._remembered(PodObject(self._steps.adopt(as_pod(found))), context)
+        pod = PodObject(self._steps.create(request))
+        self.log.info("Created pod %s on %s (%s).", name_of(pod), self._steps.access.server, self._steps.access.source)
+        return self._remembered(pod, context)
+
+    def _recalled(self, context: Context) -> Any:
+        """The pod that an earlier try remembered, if it is still that pod and worth going on with."""
+        memory = recall(context)
+        if memory is None:
+            return None
+        if memory.cluster not in (None, self._steps.access.fingerprint):
+            self.log.warning(
+                "An earlier try ran pod %s/%s on another cluster than %s: it is not gone on with.",
+                memory.namespace,
+                memory.name,
+                self._steps.access.server,
+            )
+            return None
+        pod = self._steps.call(lambda run: run.read(memory.namespace, memory.name))
+        if pod is None or memory.uid not in (None, uid_of(pod)):
+            return None
+        if (pod["metadata"].get("labels") or {}).get(POD_CHECKED_KEY) == POD_CHECKED_VALUE:
+            return None
+        return self._settle([pod])
+
+    def _searched(self, namespace: str, context: Context) -> Any:
+        try:
+            return self.find_pod(namespace, context)
+        except ForbiddenError as error:
+            self.log.warning(
+                "Pods of earlier tries cannot be looked for, a new pod is started: %s. Grant the verb 'list' on pods.",
+                error,
+            )
+            return None
+
+    def _remembered(self, pod: PodObject, context: Context) -> PodObject:
+        if self.reattach_on_restart:
+            metadata, cluster = pod["metadata"], self._steps.access.fingerprint
+            remember(context, Remembered(metadata["namespace"], metadata["name"], uid_of(pod), cluster))
+        return pod
+
+    def _settle(self, pods: list[dict[str, Any]]) -> PodObject | None:
+        """The pod to go on with; the others are cleared away."""
+        chosen, others = choose(pods, self.base_container_name)
+        for other in others:
+            self.log.info("Pod %s was left by an earlier try of this task.", name_of(other))
+            if not self.process_pod_deletion(PodObject(other), reraise=False):
+                self.patch_already_checked(PodObject(other), reraise=False)
+        return None if chosen is None else PodObject(chosen)
+
+    def process_pod_deletion(self, pod: Any, *, reraise: bool = True) -> bool:
+        """Deletes the pod if `on_finish_action` says so; returns whether it did.
+
+        Raises:
+            KpoMulticlusterError: the deletion was refused or not answered, and `reraise` is set.
+        """
+        target, action = as_pod(pod), self.on_finish_action
+        wanted = {
+            OnFinishAction.DELETE_POD: True,
+            OnFinishAction.KEEP_POD: False,
+            OnFinishAction.DELETE_SUCCEEDED_POD: succeeded(target, self.base_container_name),
+            OnFinishAction.DELETE_ACTIVE_POD: not is_terminal(target),
+        }[action]
+        if not wanted:
+            self.log.info("Pod %s is kept, as on_finish_action is %r.", name_of(target), action.value)
+            return False
+        try:
+            self._steps.call(lambda run: run.delete(target))
+        except KpoMulticlusterError as error:
+            if reraise:
+                raise
+            self.log.warning("Pod %s could not be deleted: %s", name_of(target), error)
+            return False
+        return True
+
+    def patch_already_checked(self, pod: Any, *, reraise: bool = True) -> None:
+        """Marks the pod, so that no later try goes on with it.
+
+        Raises:
+            KpoMulticlusterError: the change was refused or not answered, and `reraise` is set.
+        """
+        target = as_pod(pod)
+        try:
+            self._steps.call(lambda run: run.label(target, {POD_CHECKED_KEY: POD_CHECKED_VALUE}))
+        except KpoMulticlusterError as error:
+            if reraise:
+                raise
+            self.log.warning("Pod %s could not be marked as done with: %s", name_of(target), error)
