@@ -37,6 +37,10 @@ lock: $(UV) ## Rewrite the locked versions in requirements/
 	$(UV) pip compile --quiet --universal --python-version 3.10 --all-extras --group test --group lint --no-emit-index-url --no-annotate --output-file requirements/dev.txt pyproject.toml
 	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group upstream --no-emit-index-url --no-annotate --output-file requirements/upstream.txt pyproject.toml
 
+.PHONY: demo
+demo: $(VENV)/.complete ## Run the examples on two embedded clusters; with DAG=path KUBECONFIG=path yours on your own
+	@$(BIN)/python -m demo $(if $(DAG),--dag '$(DAG)')
+
 .PHONY: test
 test: $(VENV)/.complete ## Run the tests
 	$(BIN)/pytest $(PYTEST_ARGS)
@@ -60,3 +64,5 @@ format: $(VENV)/.complete ## Let ruff rewrite the source
 .PHONY: clean
 clean: ## Remove everything that was set up
 	rm -rf .venv .uv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+include tests/cluster/cluster.mk
