@@ -11,7 +11,7 @@ from typing import Any
 
 from kpo_multicluster.airflow_names import AirflowSkipException, Context
 from kpo_multicluster.auth.registry import resolve
-from kpo_multicluster.errors import KpoMulticlusterError, PodRunError, XComError
+from kpo_multicluster.errors import ForbiddenError, KpoMulticlusterError, PodRunError, XComError
 from kpo_multicluster.operators.callback_calls import CallbackCalls
 from kpo_multicluster.operators.enums import OnKillAction, XComTransport
 from kpo_multicluster.operators.objects import PodObject, as_pod, readable, v1_pod
@@ -199,7 +199,13 @@ class PodSteps(PodChoice):
                 f"The XCom sidecar of pod {name_of(target)} had ended before the result was read: it is lost. "
                 "It ends with the pod's activeDeadlineSeconds, or when something kills it."
             )
-        answer = self._steps.call(lambda run: run.exec(SIDECAR_NAME, RESULT_COMMAND))
+        try:
+            answer = self._steps.call(lambda run: run.exec(SIDECAR_NAME, RESULT_COMMAND))
+        except ForbiddenError as error:
+            raise XComError(
+                f"The result of pod {name_of(target)} could not be read: {error}. Grant the verbs 'get' and "
+                "'create' on pods/exec, or set xcom_transport='termination-message', which needs neither."
+            ) from error
         return parse_result(answer.stdout)
 
     def post_complete_action(self, *, pod: Any, remote_pod: Any, context: Context, result: Any, **kwargs: Any) -> None:

@@ -1,0 +1,100 @@
+"""Runs during which the API server, or what lies before it, fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from kpo_multicluster.testing.cluster import EmbeddedCluster
+
+from kpo_multicluster.errors import PodLostError, XComError
+
+from .conftest import Ran
+
+Run = Callable[..., Ran]
+Lines = Callable[[], list[str]]
+
+
+def numbers(lines: list[str]) -> list[int]:
+    return [int(line.removeprefix("[base] ")) for line in lines if line.startswith("[base]")]
+
+
+def test_a_creation_whose_answer_is_lost_is_recognised(cluster: EmbeddedCluster, run: Run, lines: Lines) -> None:
+    with cluster.faults.drop("^create ", processed=True):
+        run("echo 1")
+    assert numbers(lines()) == [1]
+    assert cluster.pods() == []
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_creation_that_is_refused_for_a_while_is_repeated(cluster: EmbeddedCluster, run: Run, status: int) -> None:
+    with cluster.faults.answer("^create ", status, times=2):
+        run("true")
+
+
+def test_log_streams_that_break_lose_and_repeat_nothing(cluster: EmbeddedCluster, run: Run, lines: Lines) -> None:
+    with cluster.faults.cut("^log ", after_lines=40), cluster.faults.cut("^log ", after_lines=70):
+        run("for i in $(seq 200); do echo $i; [ $((i % 50)) = 0 ] && sleep 0.1; done; sleep 0.5")
+    assert numbers(lines()) == list(range(1, 201))
+
+
+def test_a_watch_that_breaks_goes_on(cluster: EmbeddedCluster, run: Run) -> None:
+    with cluster.faults.cut("^watch .*pods", after_lines=1):
+        run("sleep 0.3")
+
+
+def test_a_watch_that_is_too_old_reads_the_pod_and_goes_on(cluster: EmbeddedCluster, run: Run) -> None:
+    with cluster.faults.answer("^watch .*pods", 410):
+        run("sleep 0.3")
+    assert cluster.requests.counts()["get"] == 1
+
+
+def test_without_the_right_to_watch_the_pod_is_read_at_intervals(
+    cluster: EmbeddedCluster, run: Run, lines: Lines
+) -> None:
+    with cluster.faults.answer("^watch .*pods", 403, times=None):
+        run("echo 1")
+    assert numbers(lines()) == [1]
+    assert any("Grant the verb 'watch'" in line for line in lines())
+
+
+def test_without_the_right_to_list_a_new_pod_is_started(cluster: EmbeddedCluster, run: Run, lines: Lines) -> None:
+    with cluster.faults.answer("^list .*pods", 403):
+        run("echo 1")
+    assert any("Grant the verb 'list'" in line for line in lines())
+
+
+def test_without_the_right_to_read_logs_the_run_goes_on(cluster: EmbeddedCluster, run: Run, lines: Lines) -> None:
+    with cluster.faults.answer("^log ", 403, times=None):
+        run("echo 1")
+    assert numbers(lines()) == []
+    assert any("pods/log" in line for line in lines())
+
+
+def test_without_the_right_to_exec_the_error_names_the_other_transport(cluster: EmbeddedCluster, run: Run) -> None:
+    with cluster.faults.answer("^exec ", 403), pytest.raises(XComError, match="xcom_transport"):
+        run("echo 1 > /airflow/xcom/return.json", do_xcom_push=True)
+
+
+def test_a_deletion_that_is_refused_does_not_fail_a_run_that_succeeded(
+    cluster: EmbeddedCluster, run: Run, lines: Lines
+) -> None:
+    with cluster.faults.answer("^delete ", 403):
+        run("true")
+    assert any("could not be deleted" in line for line in lines())
+    (pod,) = cluster.pods()
+    assert pod["metadata"]["labels"]["already_checked"] == "True"
+
+
+def test_a_pod_that_someone_else_deletes_is_lost(cluster: EmbeddedCluster, run: Run) -> None:
+    with pytest.raises(PodLostError, match="by someone else"):
+        run("sleep 0.2; kill -TERM 1; sleep 60", callbacks=[deleter(cluster)])
+
+
+def deleter(cluster: EmbeddedCluster) -> type:
+    class Deleter:
+        @staticmethod
+        def on_pod_starting(**arguments: object) -> None:
+            cluster.delete_all_pods(wait=False)
+
+    return Deleter

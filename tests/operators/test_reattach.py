@@ -1,0 +1,132 @@
+"""A later try, and the pod that an earlier one left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from kpo_multicluster.testing.cluster import EmbeddedCluster
+
+from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.errors import PodFailedError
+from kpo_multicluster.operators.pod import KubernetesPodOperator
+
+from .conftest import FakeTaskInstance, Ran
+
+Run = Callable[..., Ran]
+Lines = Callable[[], list[str]]
+
+
+class WorkerDied(BaseException):
+    """Stands for a worker that was killed: nothing of the task runs after it."""
+
+
+@pytest.fixture
+def abandon(ref: ClusterRef) -> Callable[..., FakeTaskInstance]:
+    """Starts a pod and leaves it, as a worker does that is killed at that moment."""
+
+    class Abandoned(KubernetesPodOperator):
+        def await_pod_completion(self, pod: object) -> None:
+            raise WorkerDied
+
+        def _end_with_task(self, session: object) -> None:
+            """The process is gone."""
+
+    def abandon(script: str, ti: FakeTaskInstance | None = None, **arguments: object) -> FakeTaskInstance:
+        ti = ti or FakeTaskInstance("task", max_tries=2)
+        operator = Abandoned(
+            task_id="task", cluster=ref, image="alpine:3", cmds=["sh", "-c"], arguments=[script], **arguments
+        )
+        with pytest.raises(WorkerDied):
+            operator.execute({"ti": ti})  # type: ignore[typeddict-item]
+        return ti
+
+    return abandon
+
+
+def again(ti: FakeTaskInstance) -> FakeTaskInstance:
+    return FakeTaskInstance("task", try_number=ti.try_number + 1, max_tries=ti.max_tries)
+
+
+def test_a_pod_that_still_runs_is_gone_on_with(
+    cluster: EmbeddedCluster, run: Run, abandon: Callable[..., FakeTaskInstance], lines: Lines
+) -> None:
+    first = abandon("echo before; sleep 1; echo after")
+    ran = run("false", ti=again(first))
+    assert ran.ti.pushed["pod_name"] == first.pushed["pod_name"]
+    assert [line for line in lines() if line.startswith("[base]")] == ["[base] before", "[base] after"]
+    assert cluster.requests.counts()["create"] == 1
+
+
+def test_a_pod_that_ended_well_meanwhile_is_harvested(
+    cluster: EmbeddedCluster, run: Run, abandon: Callable[..., FakeTaskInstance]
+) -> None:
+    first = abandon("echo 42 > /airflow/xcom/return.json", do_xcom_push=True)
+    cluster.wait_until(lambda pods: all("terminated" in str(pod["status"]) for pod in pods))
+    ran = run("exit 1", ti=again(first), do_xcom_push=True)
+    assert ran.result == 42
+    assert cluster.requests.counts()["create"] == 1
+
+
+def test_a_pod_that_failed_meanwhile_is_replaced(
+    cluster: EmbeddedCluster, run: Run, abandon: Callable[..., FakeTaskInstance]
+) -> None:
+    first = abandon("exit 1")
+    cluster.wait_until(lambda pods: all(pod["status"].get("phase") == "Failed" for pod in pods))
+    ran = run("echo new", ti=again(first))
+    assert ran.ti.pushed["pod_name"] != first.pushed["pod_name"]
+    assert cluster.pods() == []
+
+
+def test_a_finished_task_that_is_cleared_starts_a_new_pod(cluster: EmbeddedCluster, run: Run) -> None:
+    first = run("true", on_finish_action="keep_pod")
+    second = run("true", ti=again(first.ti), on_finish_action="keep_pod")
+    assert first.ti.pushed["pod_name"] != second.ti.pushed["pod_name"]
+    assert len(cluster.pods()) == 2
+
+
+def test_a_failed_try_that_keeps_its_pod_is_followed_by_a_new_one(cluster: EmbeddedCluster, run: Run) -> None:
+    ti = FakeTaskInstance("task", max_tries=1)
+    with pytest.raises(PodFailedError):
+        run("exit 1", ti=ti, on_finish_action="keep_pod")
+    ran = run("true", ti=again(ti), on_finish_action="keep_pod")
+    assert ran.ti.pushed["pod_name"] != ti.pushed["pod_name"]
+
+
+def test_of_two_left_over_pods_one_is_gone_on_with_and_the_other_removed(
+    cluster: EmbeddedCluster, run: Run, abandon: Callable[..., FakeTaskInstance]
+) -> None:
+    first = abandon("sleep 60")
+    second = abandon("sleep 1; echo here", ti=again(first), reattach_on_restart=False)
+    ran = run("false", ti=again(second))
+    assert ran.ti.pushed["pod_name"] == second.pushed["pod_name"]
+    cluster.wait_until(lambda pods: pods == [])
+
+
+def test_another_task_s_pod_is_left_alone(
+    cluster: EmbeddedCluster, run: Run, abandon: Callable[..., FakeTaskInstance]
+) -> None:
+    abandon("sleep 60")
+    other = FakeTaskInstance("other")
+    ran = run("true", ti=other, task_id="other")
+    assert ran.ti.pushed["pod_name"].startswith("other-")
+    assert len(cluster.pods()) == 1
+
+
+def test_the_remembered_pod_is_found_where_pods_cannot_be_listed(
+    cluster: EmbeddedCluster, run: Run, make: Callable[..., KubernetesPodOperator], lines: Lines
+) -> None:
+    class Store(dict[str, object]):
+        def set(self, key: str, value: object) -> None:
+            self[key] = value
+
+    store = Store()
+    operator = make(arguments=["echo one"], on_finish_action="keep_pod")
+    operator.execute({"ti": FakeTaskInstance("task"), "task_state_store": store})  # type: ignore[typeddict-unknown-key]
+    remembered = store["pod_identifier"]
+    assert isinstance(remembered, dict)
+    assert set(remembered) == {"namespace", "name", "uid", "cluster"}
+    # It was marked as done with: the next try starts another.
+    operator = make(arguments=["echo two"])
+    operator.execute({"ti": FakeTaskInstance("task"), "task_state_store": store})  # type: ignore[typeddict-unknown-key]
+    assert "[base] two" in lines()
