@@ -83,6 +83,12 @@ class ContainerLog:
             os.close(self._fd)
             self._notify()
 
+    def remove(self) -> None:
+        """Removes its files; a reader that has one open reads on."""
+        self.close()
+        for generation in range(max(0, self.generation - _KEPT_FILES), self.generation + 1):
+            self.path(generation).unlink(missing_ok=True)
+
     async def changed(self) -> None:
         """Returns at the next write, rotation or close."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
