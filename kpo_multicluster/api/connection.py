@@ -124,7 +124,7 @@ class Connection:
         _refuse_clear_text(access, self._base, self._proxy)
         self._host = f"{bracketed(self._base.host or '')}:{self._base.port}"
         self._opening = asyncio.Lock()
-        self._session: aiohttp.ClientSession | None = None
+        self._opened: tuple[aiohttp.ClientSession, ClusterConnector] | None = None
         self._tls: tuple[tuple[str | None, str | None], ssl.SSLContext] | None = None
         self._answered = False
         self._closed = False
@@ -209,9 +209,11 @@ class Connection:
         """Closes every connection; calls under way fail."""
         self._closed = True
         async with self._opening:
-            session, self._session = self._session, None
-        if session is not None:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            session, connector = opened
             await session.close()
+            await connector.relays_closed()
 
     @property
     def _via(self) -> str:
@@ -239,25 +241,26 @@ class Connection:
         async with self._opening:
             if self._closed:
                 raise ConnectError(f"The client of {self._base} ({self.access.source}) is closed: make a new one.")
-            if self._session is None:
-                proxy = self._proxy
-                context = None
-                if proxy is not None and proxy.scheme == "https":
-                    context = await asyncio.to_thread(_proxy_context, self.access.ca_pem)
-                self._session = aiohttp.ClientSession(
-                    connector=ClusterConnector(
-                        proxy=proxy, proxy_context=context, keepalive_seconds=_KEEPALIVE_SECONDS
-                    ),
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    raise_for_status=self._check,
-                    trace_configs=[_upgrade_once()],
-                    # What a WebSocket is opened with; other calls bring their own.
-                    timeout=aiohttp.ClientTimeout(
-                        total=None, connect=self._connect_seconds, ceil_threshold=_NO_ROUNDING_SECONDS
-                    ),
-                    trust_env=False,
-                )
-            return self._session
+            if self._opened is None:
+                self._opened = await self._open()
+            return self._opened[0]
+
+    async def _open(self) -> tuple[aiohttp.ClientSession, ClusterConnector]:
+        proxy, context = self._proxy, None
+        if proxy is not None and proxy.scheme == "https":
+            context = await asyncio.to_thread(_proxy_context, self.access.ca_pem)
+        connector = ClusterConnector(proxy=proxy, proxy_context=context, keepalive_seconds=_KEEPALIVE_SECONDS)
+        # The timeout is what a WebSocket is opened with; other calls bring their own.
+        timeout = aiohttp.ClientTimeout(total=None, connect=self._connect_seconds, ceil_threshold=_NO_ROUNDING_SECONDS)
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            raise_for_status=self._check,
+            trace_configs=[_upgrade_once()],
+            timeout=timeout,
+            trust_env=False,
+        )
+        return session, connector
 
     async def _options(self, token: Token | None) -> dict[str, Any]:
         headers = {"Accept": "application/json", "User-Agent": f"kpo-multicluster/{__version__}", **self.access.headers}

@@ -94,6 +94,7 @@ def fault_of(error: BaseException, *, host: str, connect_seconds: float, answer_
     if isinstance(error, FaultError):
         return error.fault
     tls = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLError)), None)
+    # A handshake that is cut short says nothing about certificates: the server, or what stands before it, restarts.
     if tls is not None and not isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return tls_fault(tls, host)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
@@ -186,6 +187,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     found: BaseException | None = error
     while found is not None and id(found) not in seen:
         seen.add(id(found))
-        yield found
+        # The library's wrappers pose as what they wrap, without its attributes.
+        if not isinstance(found, aiohttp.ClientConnectorError):
+            yield found
         inner = getattr(found, "os_error", None)
         found = inner if isinstance(inner, BaseException) else found.__cause__ or found.__context__

@@ -11,7 +11,6 @@ import asyncio
 import base64
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from kpo_multicluster.api.faults import FaultError, fault_of, proxy_fault, system_text
 from kpo_multicluster.api.proxy import Proxy, bracketed
+from kpo_multicluster.api.relay import relay_socket
 from kpo_multicluster.errors import MissingExtraError
 
 _HEAD_LIMIT = 64 * 1024
@@ -30,6 +30,7 @@ _KEEP_ALIVE_OPTIONS = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCN
 _FINAL_SOCKS_REPLIES = (2, 7, 8)
 
 Opened = tuple[asyncio.Transport, ResponseHandler]
+Factory = Callable[[], ResponseHandler]
 
 
 class ClusterConnector(aiohttp.TCPConnector):
@@ -50,19 +51,22 @@ class ClusterConnector(aiohttp.TCPConnector):
         )
         self._proxy = proxy
         self._proxy_context = proxy_context
+        self._relays: set[asyncio.Future[None]] = set()
+
+    async def relays_closed(self) -> None:
+        """Waits until what carried the connections is closed too; call it after `close`."""
+        if self._relays:
+            await asyncio.wait(self._relays)
 
     async def _wrap_create_connection(self, *args: Any, **options: Any) -> Opened:
         # The library's one step between a resolved address and an open connection, TLS included.
         if self._proxy is None:
             transport, protocol = await super()._wrap_create_connection(*args, **options)
-        else:
-            transport, protocol = await self._tunnelled(self._proxy, args[0], **options)
-        _keep_alive(transport)
-        return transport, protocol
+            _keep_alive(transport.get_extra_info("socket"))
+            return transport, protocol
+        return await self._tunnelled(self._proxy, args[0], **options)
 
-    async def _tunnelled(
-        self, proxy: Proxy, factory: Callable[[], ResponseHandler], *, req: aiohttp.ClientRequest, **options: Any
-    ) -> Opened:
+    async def _tunnelled(self, proxy: Proxy, factory: Factory, *, req: aiohttp.ClientRequest, **options: Any) -> Opened:
         host, port = options["addr_infos"][0][4][:2]
         context, name = options.get("ssl"), options.get("server_hostname")
         try:
@@ -70,6 +74,9 @@ class ClusterConnector(aiohttp.TCPConnector):
                 sock = await _socks_socket(proxy, host, port)
                 return await _over_socket(sock, factory, context, name)
             transport = await _connect_through(proxy, self._proxy_context, host, port)
+            if proxy.scheme == "https" and context is not None:
+                sock = await relay_socket(transport, self._relays)
+                return await _over_socket(sock, factory, context, name)
             return await _over_transport(transport, factory, context, name)
         # The library tries again by itself what it does not know for a failure to connect.
         except ssl.SSLCertVerificationError as error:
@@ -142,7 +149,7 @@ async def _connect_through(proxy: Proxy, context: ssl.SSLContext | None, host: s
 async def _reach_proxy(proxy: Proxy, context: ssl.SSLContext | None) -> tuple[asyncio.Transport, _ProxyAnswer]:
     loop = asyncio.get_running_loop()
     try:
-        return await loop.create_connection(
+        transport, answer = await loop.create_connection(
             _ProxyAnswer, proxy.host, proxy.port, ssl=context if proxy.scheme == "https" else None
         )
     except ssl.SSLCertVerificationError as error:
@@ -153,6 +160,8 @@ async def _reach_proxy(proxy: Proxy, context: ssl.SSLContext | None) -> tuple[as
         ) from None
     except OSError as error:
         raise _unreachable(proxy, error) from None
+    _keep_alive(transport.get_extra_info("socket"))
+    return transport, answer
 
 
 def _check_answer(head: bytes, proxy: Proxy, target: str) -> None:
@@ -188,7 +197,7 @@ async def _socks_socket(proxy: Proxy, host: str, port: int) -> socket.socket:
     )
     try:
         # The connector's caller bounds the time.
-        return await connector.connect(host, port, timeout=float("inf"))
+        sock = await connector.connect(host, port, timeout=float("inf"))
     except python_socks.ProxyConnectionError as error:
         raise _unreachable(proxy, error) from None
     except python_socks.ProxyError as error:
@@ -199,10 +208,12 @@ async def _socks_socket(proxy: Proxy, host: str, port: int) -> socket.socket:
         ) from None
     except OSError as error:
         raise _lost(proxy, error) from None
+    _keep_alive(sock)
+    return sock
 
 
 async def _over_socket(
-    sock: socket.socket, factory: Callable[[], ResponseHandler], context: ssl.SSLContext | None, name: str | None
+    sock: socket.socket, factory: Factory, context: ssl.SSLContext | None, name: str | None
 ) -> Opened:
     loop = asyncio.get_running_loop()
     try:
@@ -213,10 +224,7 @@ async def _over_socket(
 
 
 async def _over_transport(
-    transport: asyncio.Transport,
-    factory: Callable[[], ResponseHandler],
-    context: ssl.SSLContext | None,
-    name: str | None,
+    transport: asyncio.Transport, factory: Factory, context: ssl.SSLContext | None, name: str | None
 ) -> Opened:
     protocol = factory()
     if context is None:
@@ -224,9 +232,6 @@ async def _over_transport(
         protocol.connection_made(transport)
         transport.resume_reading()
         return transport, protocol
-    if sys.version_info < (3, 11):
-        # Its TLS transports can carry TLS as later ones do, but do not say so.
-        transport._start_tls_compatible = True  # type: ignore[attr-defined]
     try:
         secured = await asyncio.get_running_loop().start_tls(transport, protocol, context, server_hostname=name)
     except BaseException:
@@ -255,10 +260,7 @@ def _lost(proxy: Proxy, error: OSError) -> FaultError:
     )
 
 
-def _keep_alive(transport: asyncio.BaseTransport) -> None:
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return
+def _keep_alive(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEP_ALIVE_OPTIONS:
         if hasattr(socket, option):

@@ -280,7 +280,12 @@ class FakeProxy:
             writer.transport.abort()
 
     async def _http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[str, int] | None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        first = await reader.readexactly(1)
+        if not first.isalpha():
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            await writer.drain()
+            return None
+        head = (first + await reader.readuntil(b"\r\n\r\n")).decode()
         self.heads.append(head)
         target = head.split(" ", 2)[1]
         self.targets.append(target)
