@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import tempfile
@@ -31,6 +32,4 @@ def upstream() -> Iterator[Any]:
             patch.setenv("AIRFLOW_HOME", home)
         # What other packages warn of while they are imported is not under test.
         warnings.simplefilter("ignore")
-        from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-
-        yield KubernetesPodOperator
+        yield importlib.import_module(f"{UPSTREAM}.operators.pod").KubernetesPodOperator
