@@ -65,8 +65,9 @@ def resolve(ref: ClusterRef) -> ClusterAccess:
     point = _entry_points()[ref.kind]
     try:
         resolver: Resolver = point.load()()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise ConfigurationError(
-            f"The resolver for {ref.kind!r} ({point.value}) cannot be imported: {error}"
+            f"The resolver for {ref.kind!r} ({point.value}), needed for the cluster from {ref.source}, cannot be "
+            f"imported: {error}. Reinstall the distribution that brings it."
         ) from error
     return resolver.resolve(ref)

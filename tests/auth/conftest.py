@@ -67,6 +67,7 @@ class ApiServer:
     accepted: set[str] = field(default_factory=set)
     accepted_certificates: set[str] = field(default_factory=set)
     seen: list[Seen] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     asked_names: list[str | None] = field(default_factory=list)
     name: str = "cluster"
     port: int = 0
@@ -84,6 +85,15 @@ class ApiServer:
 
     def close(self) -> None:
         self.loop.run(self._runner.cleanup())
+
+    def wait_until_idle(self) -> None:
+        """Returns once the connections that clients have closed are closed here as well."""
+
+        async def idle() -> None:
+            while self._runner.server is not None and self._runner.server.connections:
+                await asyncio.sleep(0.005)
+
+        self.loop.run(idle())
 
     async def _start(self) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -103,14 +113,14 @@ class ApiServer:
         certificate = request.transport.get_extra_info("peercert") if request.transport else None
         names = dict(item[0] for item in certificate["subject"]) if certificate else {}
         seen = Seen(request.method, request.path_qs, tuple(request.headers.items()), names.get("commonName"))
-        await request.read()
+        self.bodies.append(await request.read())
         self.seen.append(seen)
         if seen.bearer not in self.accepted and seen.certificate not in self.accepted_certificates:
             status = {"kind": "Status", "status": "Failure", "reason": "Unauthorized", "code": 401}
             return web.json_response(status, status=401)
         if request.path.endswith("/exec"):
             return await self._exec(request)
-        if request.path == "/version":
+        if request.path.rstrip("/") == "/version":
             version = dict.fromkeys(
                 ("buildDate", "compiler", "gitCommit", "gitTreeState", "gitVersion", "goVersion", "platform"), "x"
             )
@@ -168,7 +178,12 @@ class Proxy:
             head += inner.recv(1)
         self.asked.append(head.decode())
         host, _, port = head.split()[1].decode().rpartition(":")
-        outer = socket.create_connection((host, int(port)))
+        try:
+            outer = socket.create_connection((host, int(port)))
+        except OSError:
+            inner.sendall(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+            inner.shutdown(socket.SHUT_RDWR)
+            return
         self._sockets.append(outer)
         inner.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         self._start(_copy, outer, inner)

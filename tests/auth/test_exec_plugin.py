@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -360,10 +361,8 @@ def test_an_interrupted_caller_leaves_no_process(world: World, alarm: None) -> N
     tokens = world.tokens()
 
     def waits_for_the_plugin() -> bool:
-        frame = sys._current_frames()[threading.main_thread().ident or 0]
-        while frame is not None and frame.f_code.co_name != "_wait":
-            frame = frame.f_back  # type: ignore[assignment]
-        return frame is not None and world.count.exists()
+        stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident or 0])
+        return world.count.exists() and any(frame.name == "_wait" for frame in stack)
 
     def interrupt() -> None:
         wait_for(waits_for_the_plugin)

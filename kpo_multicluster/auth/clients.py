@@ -1,0 +1,48 @@
+"""The official `kubernetes` client for any cluster, for users' own code.
+
+    from kubernetes import client
+    from kpo_multicluster.auth.clients import api_client
+    from kpo_multicluster.cluster import kubeconfig
+
+    with api_client(kubeconfig(context="gpu")) as gpu:
+        print(client.CoreV1Api(gpu).list_namespace())
+
+Each client has a configuration of its own: the process-wide default is neither read nor written, so any number of
+clusters can be used side by side, from any number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kpo_multicluster.auth.access import ClusterAccess
+from kpo_multicluster.auth.registry import resolve
+from kpo_multicluster.cluster import ClusterRef
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+
+def api_client(cluster: ClusterRef | ClusterAccess) -> ApiClient:
+    """An `ApiClient` of the official library, releases 36 and 37.
+
+    The credential is renewed before it ends, whichever thread asks. A request, or the handshake of `kubernetes.stream`,
+    that is refused with 401 is sent once more with a new one. No credential or CA is written to a disk. A request
+    without a timeout of its own waits 10 s to connect and without end for the answer.
+
+    Two things `kubernetes.stream` cannot do are refused rather than done wrongly: it sends no impersonation headers,
+    and it knows no proxies but http ones. It also needs `memfd_create`, which Linux has.
+
+    Args:
+        cluster: its reference, or access that is already resolved.
+
+    Returns:
+        The client. Close it, or use it in a `with` statement.
+
+    Raises:
+        ConfigurationError: the reference, the TLS material or the proxy cannot work.
+        CredentialError: the credential could not be made.
+    """
+    from kpo_multicluster.auth.renewing_client import RenewingApiClient
+
+    return RenewingApiClient(resolve(cluster) if isinstance(cluster, ClusterRef) else cluster)
