@@ -193,7 +193,15 @@ class PodFailedError(PodRunError):
 
 
 class PodLostError(PodRunError):
-    """The pod vanished while it was needed: deleted by someone else, evicted, or its node was lost."""
+    """The pod vanished while it was needed: deleted by someone else, evicted, or its node was lost.
+
+    Attributes:
+        cause: `evicted`, `preempted`, `node_lost` or `deleted`.
+    """
+
+    def __init__(self, message: str, *, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class XComError(PodRunError):

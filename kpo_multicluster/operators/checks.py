@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Literal, TypeVar
 
 from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.operators.enums import LossCause
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -63,3 +65,31 @@ def names_of_containers(
     if not all(isinstance(entry, str) for entry in names):
         raise ConfigurationError(f"{name} must be a container's name, several, or True for all of them.")
     return names
+
+
+def check_relaunch(causes: Iterable[str] | None, random_name_suffix: bool) -> frozenset[LossCause]:
+    """The causes for which a lost pod is created anew.
+
+    Raises:
+        ConfigurationError: one is unknown, or the new pod would have the old one's name.
+    """
+    named = [causes] if isinstance(causes, str) else list(causes or ())
+    chosen = frozenset(check_choice("relaunch_on", cause, LossCause) for cause in named)
+    if chosen and not random_name_suffix:
+        raise ConfigurationError(
+            "relaunch_on needs random_name_suffix=True: a new pod cannot have the name of one that is still going away."
+        )
+    return chosen
+
+
+def check_deadline(server_side_deadline: bool, execution_timeout: timedelta | None) -> None:
+    """Refuses a deadline that nothing says the length of.
+
+    Raises:
+        ConfigurationError: there is no execution_timeout to derive it from.
+    """
+    if server_side_deadline and execution_timeout is None:
+        raise ConfigurationError(
+            "server_side_deadline=True derives the pod's deadline from execution_timeout: set that as well, or give "
+            "active_deadline_seconds instead."
+        )

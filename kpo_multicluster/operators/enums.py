@@ -33,3 +33,12 @@ class XComTransport(str, Enum):
 
     EXEC = "exec"
     TERMINATION_MESSAGE = "termination-message"
+
+
+class LossCause(str, Enum):
+    """Why a pod was lost, for `relaunch_on`."""
+
+    EVICTED = "evicted"
+    PREEMPTED = "preempted"
+    NODE_LOST = "node_lost"
+    DELETED = "deleted"

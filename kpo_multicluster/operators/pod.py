@@ -17,7 +17,9 @@ from kpo_multicluster.errors import ConfigurationError, PodRunError
 from kpo_multicluster.hooks.clusters import DEFAULT_CONN_ID
 from kpo_multicluster.operators.checks import (
     check_choice,
+    check_deadline,
     check_kind_of,
+    check_relaunch,
     check_seconds,
     names_of_containers,
 )
@@ -51,6 +53,11 @@ class KubernetesPodOperator(PodSteps):
             (no sidecar and no exec right; the same file, up to 4 KiB).
         sidecar_drain_seconds: how long other containers of this task's own request may go on after the base container
             has ended; None waits for them.
+        relaunch_on: causes (`evicted`, `preempted`, `node_lost`, `deleted`) for which a pod that is lost before its
+            base container has started is created anew, up to three times; needs `random_name_suffix`.
+        server_side_deadline: sets the pod's activeDeadlineSeconds from `execution_timeout`, so that the cluster ends a
+            pod that no one is left to end: tries times the timeout, plus the start timeouts, plus 300 s; never above
+            `active_deadline_seconds`.
         is_delete_operator_pod: deprecated; False means `on_finish_action="keep_pod"`.
         progress_callback: deprecated; called with each line of the logs. Use `callbacks`.
         log_pod_spec_on_failure: writes the manifest of a pod that failed to the log, without its environment's values.
@@ -168,6 +175,8 @@ class KubernetesPodOperator(PodSteps):
         cluster: ClusterRef | None = None,
         xcom_transport: str = "exec",
         sidecar_drain_seconds: float | None = 30.0,
+        relaunch_on: Iterable[str] | None = None,
+        server_side_deadline: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -248,6 +257,9 @@ class KubernetesPodOperator(PodSteps):
         self.progress_callback = _deprecated_progress_callback(progress_callback)
         self.skip_on_exit_code = _exit_codes(skip_on_exit_code)
         self.on_finish_action = self._finish_action(on_finish_action, is_delete_operator_pod)
+        self.relaunch_on = check_relaunch(relaunch_on, random_name_suffix)
+        self.server_side_deadline = server_side_deadline
+        check_deadline(server_side_deadline, self.execution_timeout)
         self.on_kill_action = check_choice("on_kill_action", on_kill_action, OnKillAction)
 
         self.callbacks = [] if not callbacks else callbacks if isinstance(callbacks, list) else [callbacks]

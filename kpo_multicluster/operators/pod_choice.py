@@ -19,7 +19,6 @@ from kpo_multicluster.pods.status import is_terminal, name_of, uid_of
 class PodChoice(PodRequest):
     """Finds, creates, marks and deletes pods."""
 
-    reattach_on_restart: bool
     on_finish_action: OnFinishAction
     _session: PodSession | None
 

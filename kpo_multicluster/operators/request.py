@@ -33,6 +33,9 @@ from kpo_multicluster.pods.manifest import PodArguments, build_manifest
 from kpo_multicluster.pods.settings import RunSettings
 from kpo_multicluster.pods.xcom import SIDECAR_NAME
 
+# For what the task does before and after its own time limit holds.
+_DEADLINE_SLACK_SECONDS = 300
+
 
 class PodRequest(BaseOperator):
     """The arguments of a pod task, turned into what the layers below take."""
@@ -53,6 +56,8 @@ class PodRequest(BaseOperator):
     container_logs: Any
     init_container_logs: Any
     xcom_transport: XComTransport
+    server_side_deadline: bool
+    reattach_on_restart: bool
     _ref: ClusterRef | None
     _sidecar_fields: dict[str, Any]
 
@@ -119,7 +124,16 @@ class PodRequest(BaseOperator):
         pod = build_manifest(self._pod_arguments(), identity)
         if self.do_xcom_push and self.xcom_transport is XComTransport.TERMINATION_MESSAGE:
             with_message_transport(pod, self.base_container_name)
+        if self.server_side_deadline:
+            self._set_deadline(pod["spec"])
         return mutated(PodObject(pod))
+
+    def _set_deadline(self, spec: dict[str, Any]) -> None:
+        assert self.execution_timeout is not None  # checked when the DAG was parsed
+        tries = (self.retries or 0) + 1 if self.reattach_on_restart else 1
+        start = self.schedule_timeout_seconds + self.startup_timeout_seconds
+        deadline = int(tries * self.execution_timeout.total_seconds() + start + _DEADLINE_SLACK_SECONDS)
+        spec["activeDeadlineSeconds"] = min(deadline, spec.get("activeDeadlineSeconds") or deadline)
 
     def dry_run(self) -> None:
         """Prints the pod's manifest as YAML; needs no cluster."""

@@ -88,11 +88,7 @@ class PodSession:
 
     def adopt(self, pod: dict[str, Any]) -> dict[str, Any]:
         """Goes on with an existing pod."""
-
-        async def step(run: PodRun) -> dict[str, Any]:
-            return run.adopt(pod)
-
-        self.pod = self.call(step)
+        self.pod = self.call(lambda run: run.adopt(pod))
         return self.pod
 
     @property

@@ -11,9 +11,9 @@ from typing import Any
 
 from kpo_multicluster.airflow_names import AirflowSkipException, Context
 from kpo_multicluster.auth.registry import resolve
-from kpo_multicluster.errors import ForbiddenError, KpoMulticlusterError, PodRunError, XComError
+from kpo_multicluster.errors import ForbiddenError, KpoMulticlusterError, PodLostError, PodRunError, XComError
 from kpo_multicluster.operators.callback_calls import CallbackCalls
-from kpo_multicluster.operators.enums import OnKillAction, XComTransport
+from kpo_multicluster.operators.enums import LossCause, OnKillAction, XComTransport
 from kpo_multicluster.operators.objects import PodObject, as_pod, readable, v1_pod
 from kpo_multicluster.operators.pod_choice import PodChoice
 from kpo_multicluster.operators.session import PodSession
@@ -21,8 +21,11 @@ from kpo_multicluster.operators.task_log import TaskLog
 from kpo_multicluster.operators.xcom import push_result, result_from_message
 from kpo_multicluster.pods.engine import EngineStopped
 from kpo_multicluster.pods.outcome import judge
-from kpo_multicluster.pods.status import name_of, termination
+from kpo_multicluster.pods.status import has_started, name_of, termination
 from kpo_multicluster.pods.xcom import RESULT_COMMAND, SIDECAR_NAME, parse_result
+
+# A cluster that takes pods away again and again is a matter for Airflow's own retries.
+_RELAUNCHES = 3
 
 
 class PodSteps(PodChoice):
@@ -31,6 +34,7 @@ class PodSteps(PodChoice):
     callbacks: Sequence[Any]
     progress_callback: Any
     log_pod_spec_on_failure: bool
+    relaunch_on: Container[LossCause]
     log_events_on_failure: bool
     termination_grace_period: int | None
     on_kill_action: OnKillAction
@@ -79,27 +83,45 @@ class PodSteps(PodChoice):
             session.close()
 
     def _attend(self, session: PodSession, context: Context) -> Any:
-        self.pod = self.remote_pod = self._failure = None
-        self.pod_request_obj = request = self._manifest(session, context)
-        session.settings = self._run_settings(request)
-        self.pod = self.remote_pod = as_pod(self.get_or_create_pod(request, context))
-        result: Any = None
-        try:
-            result = self._accompany(session, context)
-        except PodRunError as error:
-            self._failure = error
-        except KpoMulticlusterError as error:
-            self._leave(session, context, error)
-            raise
-        except EngineStopped:
-            raise
-        except BaseException:
-            # A time limit, a fault in user code called from here, an interrupt: the pod must not outlive the task.
-            self._end_with_task(session)
-            raise
+        self.pod = self.remote_pod = None
+        result, left = None, _RELAUNCHES
+        while True:
+            self._failure = None
+            self.pod_request_obj = request = self._manifest(session, context)
+            session.settings = self._run_settings(request)
+            self.pod = self.remote_pod = as_pod(self.get_or_create_pod(request, context))
+            try:
+                result = self._accompany(session, context)
+            except PodRunError as error:
+                if left and self._worth_relaunching(session, error):
+                    left -= 1
+                    continue
+                self._failure = error
+            except KpoMulticlusterError as error:
+                self._leave(session, context, error)
+                raise
+            except EngineStopped:
+                raise
+            except BaseException:
+                # A time limit, a fault in user code called from here, an interrupt: the pod must not outlive the task.
+                self._end_with_task(session)
+                raise
+            break
         self._see(session)
         self.post_complete_action(pod=self.pod, remote_pod=self.remote_pod, context=context, result=result)
         return result
+
+    def _worth_relaunching(self, session: PodSession, error: PodRunError) -> bool:
+        """Whether a pod was lost in a way of `relaunch_on` before it could do anything; it is cleared away then."""
+        self._see(session)
+        lost = as_pod(self.remote_pod)
+        if not isinstance(error, PodLostError) or has_started(lost, self.base_container_name):
+            return False
+        if LossCause(error.cause) not in self.relaunch_on:
+            return False
+        self.log.warning("%s It had not started: as relaunch_on says, another is created.", error)
+        session.call(lambda run: run.delete(lost))
+        return True
 
     def _manifest(self, session: PodSession, context: Context) -> PodObject:
         if type(self).build_pod_request_obj is not PodSteps.build_pod_request_obj:

@@ -11,6 +11,7 @@ from kpo_multicluster.pods.status import (
     explain_exit,
     failed_init_container,
     is_terminal,
+    loss_cause,
     lost_reason,
     name_of,
     phase_of,
@@ -33,15 +34,15 @@ def judge(
     name = name_of(pod)
     lost = lost_reason(pod)
     if lost is not None:
-        return PodLostError(
-            f"Pod {name} was taken away by the cluster ({lost}). The task's own code did not fail; retry it."
-        )
+        text = f"Pod {name} was taken away by the cluster ({lost}). The task's own code did not fail: retry it."
+        return PodLostError(text, cause=loss_cause(lost))
     ended = termination(pod, base)
     removed = deleted or "deletionTimestamp" in pod["metadata"]
     if ended is not None and ended.exit_code != 0 and removed:
         return PodLostError(
             f"Pod {name} was deleted by someone else while it ran; {explain_exit(ended)}. "
-            "Look at the API server's audit log for who did it."
+            "Look at the API server's audit log for who did it.",
+            cause="deleted",
         )
     for container in (base, *companions):
         end = termination(pod, container)
@@ -60,7 +61,8 @@ def _never_ended(pod: dict[str, Any], name: str, base: str, *, deleted: bool) ->
     if deleted:
         return PodLostError(
             f"Pod {name} was deleted by someone else before its container {base!r} had ended. "
-            "Look at the API server's audit log for who did it."
+            "Look at the API server's audit log for who did it.",
+            cause="deleted",
         )
     init = failed_init_container(pod)
     if init is not None:

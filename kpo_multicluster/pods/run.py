@@ -99,7 +99,7 @@ class PodRun:
             pod = await self.api.request("POST", pods_path(manifest["metadata"]["namespace"]), body=manifest)
         except ConflictError as error:
             pod = await self._ours(manifest, error)
-        return self.adopt(pod)
+        return await self.adopt(pod)
 
     async def _ours(self, manifest: dict[str, Any], conflict: ConflictError) -> dict[str, Any]:
         existing = await self.api.request("GET", pod_path(manifest))
@@ -115,8 +115,10 @@ class PodRun:
             "or another name, or delete it",
         ) from conflict
 
-    def adopt(self, pod: dict[str, Any]) -> dict[str, Any]:
-        """Makes this run be about an existing pod."""
+    async def adopt(self, pod: dict[str, Any]) -> dict[str, Any]:
+        """Makes this run be about an existing pod, and no longer about another."""
+        await self.close()
+        self._followers = {}
         self._monitor = PodMonitor(self.api, pod, self._warn)
         return pod
 

@@ -220,6 +220,16 @@ def lost_reason(pod: Pod) -> str | None:
     return None
 
 
+def loss_cause(reason: str) -> str:
+    """Which of the causes of `PodLostError` a reason of `lost_reason` means: evicted, preempted or node_lost."""
+    word = reason.split(":")[0].lower()
+    if "preempt" in word:
+        return "preempted"
+    if "evict" in word or "admission" in word:
+        return "evicted"
+    return "node_lost"
+
+
 def pod_reason(pod: Pod) -> str:
     """The pod's own reason and message, such as DeadlineExceeded; empty if there is none."""
     status = pod.get("status", {})
