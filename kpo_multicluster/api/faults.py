@@ -98,7 +98,9 @@ def fault_of(error: BaseException, *, host: str, connect_seconds: float, answer_
     if tls is not None and not isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return tls_fault(tls, host)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Fault(f"{host} could not be connected to within {connect_seconds:.3g} s", _CHECK_ADDRESS, unsent=True)
+        return Fault(
+            f"{host} could not be connected to within {round(connect_seconds, 1):g} s", _CHECK_ADDRESS, unsent=True
+        )
     if isinstance(error, asyncio.TimeoutError) and getattr(error, "errno", None) is None:
         waited = "" if answer_seconds is None else f" within {answer_seconds:.3g} s"
         return Fault(f"{host} did not answer{waited}", "If it does not pass, see whether the API server is overloaded")

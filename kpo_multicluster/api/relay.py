@@ -68,7 +68,10 @@ class _End(asyncio.Protocol):
             self.peer._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        if self._transport is not None:
+            # Python 3.10 takes a TLS transport that its peer closed for one that was forgotten.
+            self._transport.close()
+            self._transport = None
         if not self.closed.done():
             self.closed.set_result(None)
         other = self.peer._transport

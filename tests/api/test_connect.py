@@ -9,6 +9,7 @@ import gc
 import os
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ async def test_a_black_hole_is_one_error_within_the_connect_timeout(scheme: str)
     with _black_hole() as port:
         began = time.monotonic()
         async with client(f"{scheme}://127.0.0.1:{port}", connect_timeout_seconds=0.5) as tested:
-            with pytest.raises(ConnectError, match=r"127\.0\.0\.1:\d+ could not be connected to within 0\.(5|49\d) s"):
+            with pytest.raises(ConnectError, match=r"127\.0\.0\.1:\d+ could not be connected to within 0\.[45] s"):
                 await tested.request("GET", PODS)
         assert 0.4 < time.monotonic() - began < 1.5
 
@@ -139,6 +140,8 @@ async def test_http_to_a_port_that_speaks_https(tls_api: FakeApi) -> None:
             await tested.request("GET", PODS, retry=NO_RETRY)
 
 
+# asyncio of Python 3.10 takes a TLS transport that failed for one that was forgotten.
+@pytest.mark.filterwarnings("ignore:.*_SSLProtocolTransport.__del__" if sys.version_info < (3, 11) else "error")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_server_that_demands_a_client_certificate(certificates: Certificates, version: ssl.TLSVersion) -> None:
     context = certificates.server_context(ask_client=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from kpo_multicluster.api.retry import NO_RETRY
+from kpo_multicluster.api.retry import NO_RETRY, RetryPolicy
 from kpo_multicluster.errors import ConnectError, MissingExtraError, ProxyError, TLSError
 
-from .cases import EXEC, LOG, PODS, Certificates, Tokens, client, error_chain, payload
+from .cases import EXEC, LOG, PODS, Certificates, FakeClock, Tokens, client, error_chain, payload
 from .servers import SUCCESS, Exec, FakeApi, FakeProxy, chunks, event, ok, running
 
 HOST = "cluster.test"
@@ -208,11 +208,14 @@ async def test_a_proxy_that_asks_for_other_credentials(certificates: Certificate
     ],
 )
 async def test_a_proxy_that_refuses(kind: str, refusal: str | int, text: str, repeated: bool) -> None:
+    clock = FakeClock()
     async with running(FakeProxy(kind, refusal=refusal)) as proxy:
-        async with client(f"https://{HOST}", proxy_url=proxy.url(), connect_timeout_seconds=0.1) as tested:
+        async with client(
+            f"https://{HOST}", proxy_url=proxy.url(), retry=RetryPolicy(), clock=clock.clock(), verify_tls=False
+        ) as tested:
             with pytest.raises(ProxyError, match=text):
                 await tested.request("GET", PODS)
-        assert (len(proxy.targets) > 1) is repeated
+        assert len(proxy.targets) == (6 if repeated else 1)
 
 
 @pytest.mark.parametrize("kind", ["http", "https", "socks5"])
