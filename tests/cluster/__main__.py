@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from . import bed, build
+from . import bed, build, machine
 from .errors import ClusterError, NotPossibleHereError
 from .layout import (
     CLUSTER_NAMES,
@@ -23,20 +24,18 @@ from .layout import (
 )
 
 
-def main() -> int:
+def main(command_line: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 3 when this machine cannot run the clusters, 1 for any other failure."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
     commands = parser.add_subparsers(required=True)
     for name, command in (("up", _up), ("down", _down), ("status", _status)):
-        commands.add_parser(name).set_defaults(run=lambda _, command=command: command())
+        commands.add_parser(name).set_defaults(run=command)
     test = commands.add_parser("test", help="bring the clusters up, run the tests that need them, take them down")
     test.add_argument("--contexts", help="two contexts of a kubeconfig to test on instead, joined by a comma")
     test.add_argument("--kubeconfig", help="the file that they are in; ~/.kube/config by default")
     test.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     test.set_defaults(run=_test)
-    arguments = parser.parse_args()
-    # Ended from outside, `up` removes what it made as it does after Ctrl-C.
-    signal.signal(signal.SIGTERM, _interrupt)
+    arguments = parser.parse_args(command_line)
     try:
         return int(arguments.run(arguments))
     except NotPossibleHereError as error:
@@ -50,7 +49,8 @@ def main() -> int:
         return 130
 
 
-def _up() -> int:
+def _up(_: argparse.Namespace) -> int:
+    machine.check_root()
     started = time.monotonic()
     new = bed.up(_say)
     print(f"clusters: {f'up after {time.monotonic() - started:.1f} s' if new else 'already up'}")
@@ -58,13 +58,15 @@ def _up() -> int:
     return 0
 
 
-def _down() -> int:
+def _down(_: argparse.Namespace) -> int:
+    machine.check_root()
     started = time.monotonic()
     print(f"clusters: down after {time.monotonic() - started:.1f} s" if bed.down(_say) else "clusters: were not up")
     return 0
 
 
-def _status() -> int:
+def _status(_: argparse.Namespace) -> int:
+    machine.check_root()
     parts = bed.health()
     if not parts:
         print("clusters: not up; `make cluster-up` brings them up")
@@ -80,6 +82,7 @@ def _test(arguments: argparse.Namespace) -> int:
         chosen = {CONTEXTS_VARIABLE: arguments.contexts, KUBECONFIG_VARIABLE: arguments.kubeconfig or ""}
         return _pytest(arguments.pytest, chosen)
     try:
+        machine.check_root()
         new = bed.up(_say)
     except NotPossibleHereError as error:
         _say(f"not possible here: {error}")
@@ -125,4 +128,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    # Ended from outside, `up` removes what it made as it does after Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(main())

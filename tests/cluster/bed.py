@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import http.client
 import shutil
+import signal
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -141,6 +142,31 @@ def remove_node(cluster: str, name: str, *, delete_object: bool = True) -> None:
     administrator = Administrator(layout)
     if delete_object and administrator.find(f"/api/v1/nodes/{name}") is not None:
         administrator.request("DELETE", f"/api/v1/nodes/{name}")
+
+
+def stop_api_server(cluster: str, number: signal.Signals = signal.SIGKILL) -> None:
+    """End a cluster's API server, and wait until it has ended; what runs on the nodes goes on.
+
+    Args:
+        cluster: `alpha` or `beta`.
+        number: the signal; SIGTERM lets it take leave of its watchers, for up to a minute.
+    """
+    control_plane.stop_api_server(_running(cluster), number)
+
+
+def start_api_server(cluster: str, extra_flags: Sequence[str] = ()) -> None:
+    """Start a cluster's API server after `stop_api_server`, and wait until it is ready.
+
+    Args:
+        cluster: `alpha` or `beta`.
+        extra_flags: added to its command line, such as `--authentication-token-webhook-config-file=...`.
+
+    Raises:
+        ClusterError: it ended, or is not ready in time.
+    """
+    layout = _running(cluster)
+    control_plane.start_api_server(layout, extra_flags)
+    control_plane.await_api_server(layout)
 
 
 def health() -> list[Health]:

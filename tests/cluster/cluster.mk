@@ -17,3 +17,10 @@ cluster-status: $(VENV)/.complete ## Say how they are and where their logs lie
 .PHONY: test-cluster
 test-cluster: $(VENV)/.complete ## Test on real clusters, or on yours: CONTEXTS=a,b KUBECONFIG=...
 	@$(CLUSTERS) test $(if $(CONTEXTS),--contexts '$(CONTEXTS)' $(if $(KUBECONFIG),--kubeconfig '$(KUBECONFIG)')) -- $(PYTEST_ARGS)
+
+# Without their files no one would know of the processes any more.
+.PHONY: cluster-gone
+cluster-gone:
+	@[ ! -e .cache/cluster ] || $(CLUSTERS) down
+
+clean: cluster-gone

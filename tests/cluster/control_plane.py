@@ -24,7 +24,7 @@ _ETCD_PEER_PORT = 2380
 CONTROLLER_MANAGER_PORT = 10257
 SCHEDULER_PORT = 10259
 _START_TIMEOUT_SECONDS = 90.0
-_STOP_TIMEOUT_SECONDS = 30.0
+_STOP_TIMEOUT_SECONDS = 90.0
 
 # What nodes, controllers and health checks ask for all the time is not what a test wants to count.
 _AUDIT_POLICY: dict[str, Any] = {
@@ -147,7 +147,7 @@ def await_api_server(layout: ClusterLayout) -> Administrator:
     return administrator
 
 
-def stop_api_server(layout: ClusterLayout, number: signal.Signals = signal.SIGTERM) -> None:
+def stop_api_server(layout: ClusterLayout, number: signal.Signals) -> None:
     """End the API server, and wait until it has ended; what runs on the nodes goes on."""
     process = recorded(layout.record(API_SERVER))
     if process is not None:

@@ -24,7 +24,6 @@ from .errors import ClusterError, NotPossibleHereError
 from .layout import IMAGES, write_whole
 from .registry import ANY_TAG, MANIFEST_TYPE
 
-_INDEX = IMAGES / "index.json"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
 _GROUP = "root:x:0:\nnogroup:x:65534:\n"
@@ -50,7 +49,13 @@ def prepare(say: Callable[[str], None]) -> None:
 
 
 def add(
-    name: str, tags: Sequence[str], layers: Sequence[bytes], config: Mapping[str, Any], *, recipe: str = ""
+    name: str,
+    tags: Sequence[str],
+    layers: Sequence[bytes],
+    config: Mapping[str, Any],
+    *,
+    recipe: str = "",
+    store: Path = IMAGES,
 ) -> None:
     """Put an image into the store; a registry that runs has it from then on.
 
@@ -60,8 +65,9 @@ def add(
         layers: uncompressed tar archives, the lowest first; see `archive` and `archive_tree`.
         config: what the image says of its containers: `Cmd`, `Entrypoint`, `Env`, `User`, `WorkingDir`.
         recipe: what the image was made from, to know when to make it again.
+        store: the directory that the registry serves.
     """
-    descriptors = [_store(layer, "application/vnd.oci.image.layer.v1.tar") for layer in layers]
+    descriptors = [_store(store, layer, "application/vnd.oci.image.layer.v1.tar") for layer in layers]
     image = {
         "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
         "os": "linux",
@@ -71,14 +77,14 @@ def add(
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
-        "config": _store(json.dumps(image).encode(), "application/vnd.oci.image.config.v1+json"),
+        "config": _store(store, json.dumps(image).encode(), "application/vnd.oci.image.config.v1+json"),
         "layers": descriptors,
         "annotations": {"recipe": recipe},
     }
-    digest = _store(json.dumps(manifest).encode(), MANIFEST_TYPE)["digest"]
-    index = _read_index()
+    digest = _store(store, json.dumps(manifest).encode(), MANIFEST_TYPE)["digest"]
+    index = _read_index(store)
     index[name] = dict.fromkeys(tags, digest)
-    write_whole(_INDEX, json.dumps(index, indent=1))
+    write_whole(store / "index.json", json.dumps(index, indent=1))
 
 
 def archive(entries: Mapping[str, bytes | str]) -> bytes:
@@ -171,28 +177,28 @@ def _debian_mirror() -> str:
 
 
 def _is_made(name: str, recipe: str) -> bool:
-    digests = list(_read_index().get(name, {}).values())
+    digests = list(_read_index(IMAGES).get(name, {}).values())
     if not digests:
         return False
-    manifest = json.loads(_blob(digests[0]).read_text())
+    manifest = json.loads(_blob(IMAGES, digests[0]).read_text())
     return bool(manifest["annotations"]["recipe"] == recipe)
 
 
-def _read_index() -> dict[str, dict[str, str]]:
+def _read_index(store: Path) -> dict[str, dict[str, str]]:
     try:
-        index: dict[str, dict[str, str]] = json.loads(_INDEX.read_text())
+        index: dict[str, dict[str, str]] = json.loads((store / "index.json").read_text())
     except FileNotFoundError:
         return {}
     return index
 
 
-def _blob(digest: str) -> Path:
-    return IMAGES / "blobs" / "sha256" / digest.removeprefix("sha256:")
+def _blob(store: Path, digest: str) -> Path:
+    return store / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 
-def _store(content: bytes, media_type: str) -> dict[str, Any]:
+def _store(store: Path, content: bytes, media_type: str) -> dict[str, Any]:
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    path = _blob(digest)
+    path = _blob(store, digest)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")

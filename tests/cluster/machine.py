@@ -44,10 +44,15 @@ lowerdir=low,upperdir=up,workdir=work overlay all' "$1"
 """
 
 
-def check() -> None:
-    """Raise `NotPossibleHereError` if this is no machine for the clusters, for a reason no package can mend."""
+def check_root() -> None:
+    """Raise `NotPossibleHereError` if this is not root on Linux."""
     if sys.platform != "linux" or os.geteuid() != 0:
         raise NotPossibleHereError("The test clusters need root on Linux: they make namespaces, mounts and cgroups.")
+
+
+def check() -> None:
+    """Raise `NotPossibleHereError` if this is no machine for the clusters, for a reason no package can mend."""
+    check_root()
     system = _os_release()
     if system.get("ID") != "debian" or shutil.which("apt-get") is None:
         found = system.get("PRETTY_NAME", "an unknown system")
@@ -116,7 +121,7 @@ def install_packages(say: Callable[[str], None]) -> None:
         return
     say(f"installing {', '.join(missing)}")
     _apt("update", "--quiet")
-    with _services_kept_off():
+    with services_kept_off():
         _apt("install", "--quiet", "--yes", "--no-install-recommends", *missing)
     if "containerd" in missing:
         # It would be started by the next boot; nothing but these clusters asked for it.
@@ -132,7 +137,8 @@ def _apt(*arguments: str) -> None:
 
 
 @contextlib.contextmanager
-def _services_kept_off() -> Iterator[None]:
+def services_kept_off() -> Iterator[None]:
+    """Let no package that is installed meanwhile start a service."""
     if _POLICY.exists():
         # Someone decides already which services packages may start. What that lets through is stopped below.
         yield

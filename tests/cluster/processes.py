@@ -25,9 +25,10 @@ T = TypeVar("T")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Fields of /proc/PID/stat, counted from the one after the name: proc(5).
 _STATE, _PARENT, _STARTED = 0, 1, 19
+# In the background of a shell that ends at once: the program is no one's child, and no one has to wait for it.
 _RECORD_AND_BECOME = (
-    f'record=$0 && read -r boot <{_BOOT_ID} && read -r stat </proc/$$/stat && printf "%s %s\\n" "$boot" "$stat" '
-    '>"$record" && exec "$@"'
+    f'{{ read -r boot <{_BOOT_ID} && read -r stat </proc/self/stat && printf "%s %s\\n" "$boot" "$stat" >"$0" && '
+    'exec "$@"; } &'
 )
 _KILL_TIMEOUT_SECONDS = 15.0
 _RECORD_TIMEOUT_SECONDS = 2.0
@@ -78,8 +79,6 @@ class Process:
                     raise ClusterError(
                         f"Process {self.pid} did not end within {timeout_seconds:.0f} s of {number.name}."
                     )
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)
 
     def children(self) -> list[Process]:
         """The processes this one is the parent of."""
@@ -114,11 +113,10 @@ def launch(command: Sequence[str | Path], *, record: Path, log: Path) -> Process
         log: the file that its output is added to.
     """
     record.write_text("")
-    arguments = ["sh", "-c", _RECORD_AND_BECOME, str(record), *map(str, command)]
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    pid = os.posix_spawn(
+    starter = os.posix_spawn(
         "/bin/sh",
-        arguments,
+        ["sh", "-c", _RECORD_AND_BECOME, str(record), *map(str, command)],
         _ENVIRONMENT,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -127,10 +125,11 @@ def launch(command: Sequence[str | Path], *, record: Path, log: Path) -> Process
         ],
         setsid=True,
     )
-    fields = _stat(pid)
-    if fields is None:
-        raise ClusterError(f"{Path(command[0]).name} could not be started; its log is {log}.")
-    return Process(pid, int(fields[_STARTED]))
+    os.waitpid(starter, 0)
+    process = recorded(record)
+    if process is None:
+        raise ClusterError(f"{Path(command[0]).name} could not be started. {log} ends with:\n{_end_of(log)}")
+    return process
 
 
 def recorded(record: Path) -> Process | None:
