@@ -107,7 +107,7 @@ def read_plugin(section: Section, *, cluster: Mapping[str, Any], timeout_seconds
     """
     command, api_version = section.text("command"), section.text("apiVersion")
     if command is None:
-        raise KubeconfigError(f"The {section.where} names no command.")
+        raise KubeconfigError(f"The {section.where} names no command: give it the plugin's.")
     if api_version not in _API_VERSIONS:
         raise KubeconfigError(
             f"The {section.where} has the apiVersion {api_version!r}; {' and '.join(_API_VERSIONS)} are spoken. Update "
@@ -122,7 +122,9 @@ def read_plugin(section: Section, *, cluster: Mapping[str, Any], timeout_seconds
     for item in section.sections("env"):
         name = item.text("name")
         if name is None or "=" in name:
-            raise KubeconfigError(f"The {section.where} adds an environment variable without a proper name.")
+            raise KubeconfigError(
+                f"The {section.where} adds an environment variable without a proper name: correct it."
+            )
         env[name] = item.text("value") or ""
     return ExecPlugin(
         command=command,

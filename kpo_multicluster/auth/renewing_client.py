@@ -31,7 +31,9 @@ class _Swappable:
     def __init__(self, method: Callable[..., Any]) -> None:
         self._method = method
 
-    def __get__(self, client: RenewingApiClient, owner: type | None = None) -> Any:
+    def __get__(self, client: RenewingApiClient | None, owner: type | None = None) -> Any:
+        if client is None:
+            return self._method
         replacement = getattr(client.swapped, "call", None)
         return MethodType(self._method, client) if replacement is None else replacement
 

@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,7 +22,7 @@ from requests.utils import get_environ_proxies, select_proxy
 from urllib3.connection import HTTPConnection
 
 from kpo_multicluster.auth.access import ClusterAccess, Token
-from kpo_multicluster.auth.server import is_loopback
+from kpo_multicluster.auth.server import is_loopback, proxy_fault
 from kpo_multicluster.auth.tls import client_identity, memory_file, memory_path, ssl_context
 from kpo_multicluster.errors import ConfigurationError
 
@@ -100,8 +101,9 @@ class RenewingPool:
         if token is None:
             return response
         response.drain_conn()
+        sent.pop(_AUTHORIZATION, None)
         if token.value:
-            sent[_AUTHORIZATION] = _header(token) or ""
+            sent[_AUTHORIZATION] = f"Bearer {token.value}"
         return self._pool(token).request(method, url, headers=self._headers(sent), **options)
 
     def clear(self) -> None:
@@ -148,9 +150,15 @@ class Proxy:
     Args:
         url: of the proxy; user name and password may stand in it.
         source: where it came from, for messages.
+
+    Raises:
+        ConfigurationError: it is not the URL of one.
     """
 
     def __init__(self, url: str, source: str) -> None:
+        fault = proxy_fault(url)
+        if fault is not None:
+            raise ConfigurationError(f"The proxy of {source} {fault}: correct it there.")
         parts = urlsplit(url)
         self.is_plain_http = parts.scheme == "http"
         self.headers: dict[str, str] = {}
@@ -207,13 +215,13 @@ class TLSFiles:
         self.descriptors: list[int] = []
         self.ca = ssl.get_default_verify_paths().cafile
         self.certificate: str | None = None
-        if not hasattr(os, "memfd_create"):
-            return
-        if access.ca_pem is not None:
-            self.ca = memory_path(self._keep(access.ca_pem.encode()))
         identity = _identity(access, token)
-        if identity is not None:
-            self.certificate = memory_path(self._keep(identity))
+        # Where there are no such files, plain requests are served all the same.
+        with suppress(OSError):
+            if access.ca_pem is not None:
+                self.ca = memory_path(self._keep(access.ca_pem.encode()))
+            if identity is not None:
+                self.certificate = memory_path(self._keep(identity))
 
     def renew(self, access: ClusterAccess, token: Token | None) -> None:
         """Puts the current client certificate under the same path."""

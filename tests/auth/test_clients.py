@@ -358,6 +358,10 @@ def test_socks_needs_an_optional_library_and_exec_knows_http_proxies_alone(serve
         ConfigurationError, match=r"proxy-url of context 'gpu' of /k is a SOCKS proxy.* pip install pysocks"
     ):
         api_client(socks)
+    wrong = replace(socks, proxy_url="ftp://me:s3cret@127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match=r"proxy of proxy-url of context 'gpu' of /k is not a URL") as refused:
+        api_client(wrong)
+    assert "s3cret" not in str(refused.value)
     secure = replace(socks, proxy_url="https://me:s3cret@127.0.0.1:1")
     with api_client(secure) as client, pytest.raises(ConfigurationError, match="knows http proxies alone") as caught:
         run(client)
