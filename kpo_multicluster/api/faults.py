@@ -20,6 +20,8 @@ from kpo_multicluster.errors import ConnectError, ProxyError, TLSError
 # OpenSSL's codes of X509_verify_cert.
 _EXPIRED_CODES = (9, 10)
 _WRONG_NAME_CODES = (62, 64)
+# Alerts of a server that misses, or does not believe, a client certificate; in the names that OpenSSL gives them.
+_CLIENT_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "HANDSHAKE_FAILURE")
 
 _CHECK_ADDRESS = (
     "Check the server's address in {source}, and that a firewall, VPN or proxy setting lets this host reach it"
@@ -130,7 +132,7 @@ def tls_fault(error: ssl.SSLError, host: str) -> Fault:
     words = (error.reason or "failure").lower().replace("_", " ")
     if "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER" in reason or "HTTP_REQUEST" in reason:
         step = "Check the scheme and port of the server in {source}: what listens there seems not to speak TLS"
-    elif "ALERT" in reason:
+    elif any(alert in reason for alert in _CLIENT_ALERTS):
         step = (
             "The server refused this client: check the client certificate and key in {source}, whether they have "
             "expired, and that the server trusts their CA"
@@ -164,11 +166,10 @@ def _system_fault(error: BaseException, host: str) -> Fault:
             unsent=True,
         )
     cause = next((cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno), None)
-    if cause is None:
-        return Fault(f"the connection to {host} was lost")
+    text = system_text(cause) if cause is not None else "closed without a reason"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return Fault(f"{host} cannot be connected to: {system_text(cause)}", _CHECK_ADDRESS, unsent=True)
-    return Fault(f"the connection to {host} was lost: {system_text(cause)}")
+        return Fault(f"{host} cannot be connected to: {text}", _CHECK_ADDRESS, unsent=True)
+    return Fault(f"the connection to {host} was lost: {text}")
 
 
 def _certificate_step(code: int) -> str:

@@ -24,6 +24,8 @@ from kpo_multicluster.api.relay import relay_socket
 from kpo_multicluster.errors import MissingExtraError
 
 _HEAD_LIMIT = 64 * 1024
+# Before the next address of a name is tried beside the last (RFC 8305); as the library does it for servers.
+_HAPPY_EYEBALLS_SECONDS = 0.25
 # A peer that vanished is noticed after about a minute, however silent the stream is.
 _KEEP_ALIVE_OPTIONS = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 # SOCKS replies that another try cannot change: forbidden by rule, command or address type not supported.
@@ -150,7 +152,11 @@ async def _reach_proxy(proxy: Proxy, context: ssl.SSLContext | None) -> tuple[as
     loop = asyncio.get_running_loop()
     try:
         transport, answer = await loop.create_connection(
-            _ProxyAnswer, proxy.host, proxy.port, ssl=context if proxy.scheme == "https" else None
+            _ProxyAnswer,
+            proxy.host,
+            proxy.port,
+            ssl=context if proxy.scheme == "https" else None,
+            happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
         )
     except ssl.SSLCertVerificationError as error:
         raise proxy_fault(
@@ -204,12 +210,17 @@ async def _socks_socket(proxy: Proxy, host: str, port: int) -> socket.socket:
         raise proxy_fault(
             f"{proxy} refused to connect to {bracketed(host)}:{port}: {error}",
             "See the proxy's rules and log, and check the user name and password in its URL",
-            transient=error.error_code is not None and error.error_code not in _FINAL_SOCKS_REPLIES,
+            transient=_may_pass(error.error_code, str(error)),
         ) from None
     except OSError as error:
         raise _lost(proxy, error) from None
     _keep_alive(sock)
     return sock
+
+
+def _may_pass(reply: int | None, text: str) -> bool:
+    # Without a reply code the login was refused, or it is no SOCKS proxy, unless it was cut off.
+    return "closed" in text if reply is None else reply not in _FINAL_SOCKS_REPLIES
 
 
 async def _over_socket(

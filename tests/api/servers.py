@@ -231,6 +231,7 @@ class FakeProxy:
         login: `user:password` it asks for.
         refusal: the status line, or the SOCKS reply code, it answers with in place of connecting.
         mute: it never answers.
+        hang_up: what it sends in place of an answer, before it closes.
     """
 
     kind: str
@@ -239,6 +240,7 @@ class FakeProxy:
     login: str | None = None
     refusal: str | int | None = None
     mute: bool = False
+    hang_up: bytes | None = None
     targets: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
     client_certificates: list[Any] = field(default_factory=list)
@@ -269,6 +271,14 @@ class FakeProxy:
         try:
             if self.mute:
                 await asyncio.Event().wait()
+            if self.hang_up is not None:
+                self.targets.append("")
+                await reader.read(1)
+                writer.write(self.hang_up)
+                await writer.drain()
+                writer.write_eof()
+                await reader.read()
+                return
             target = await (
                 self._socks(reader, writer) if self.kind.startswith("socks") else self._http(reader, writer)
             )

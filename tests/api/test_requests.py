@@ -123,6 +123,22 @@ async def test_an_answer_of_something_else_is_cut_short(api: FakeApi) -> None:
     assert len(str(caught.value)) < 500
 
 
+async def test_an_error_whose_body_is_cut_keeps_its_status(api: FakeApi) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=403, headers={"Content-Length": "100"})
+        await response.prepare(request)
+        await response.write(b'{"kind":')
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    api.answer(handler)
+    async with client(api.url) as tested:
+        with pytest.raises(ForbiddenError, match=r"\): 403$"):
+            await tested.request("GET", PODS)
+    assert len(api.seen) == 1
+
+
 @pytest.mark.parametrize("text", ["ok", "[1]", "", '{"cut'])
 async def test_accepts_only_json_objects(api: FakeApi, text: str) -> None:
     async def handler(_request: web.Request) -> web.StreamResponse:

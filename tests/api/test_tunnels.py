@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -155,6 +156,56 @@ async def test_plain_http_goes_through_proxies_too(way: Way, api: FakeApi) -> No
     way.check(api)
 
 
+async def test_a_server_that_speaks_no_tls(way: Way, api: FakeApi) -> None:
+    api.answer(ok())
+    server = way.cluster(api)
+    server["url"] = server["url"].replace("http:", "https:")
+    async with client(**server) as tested:
+        with pytest.raises(TLSError, match=r"handshake with .* failed \(wrong version number\)"):
+            await tested.request("GET", PODS)
+    way.check(api)
+
+
+async def test_a_server_that_cuts_the_handshake(way: Way) -> None:
+    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        cut.append(1)
+        writer.close()
+
+    cut: list[int] = []
+    listener = await asyncio.start_server(accept, "127.0.0.1", 0)
+    api = FakeApi()
+    api.port = listener.sockets[0].getsockname()[1]
+    api.url = f"https://127.0.0.1:{api.port}"
+    clock = FakeClock()
+    async with listener, client(**way.cluster(api), retry=RetryPolicy(), clock=clock.clock()) as tested:
+        with pytest.raises(ConnectError, match="cannot be connected to") as caught:
+            await tested.request("GET", PODS)
+    assert type(caught.value) is ConnectError
+    assert len(cut) == 6
+    way.check(api)
+
+
+@pytest.mark.parametrize("kind", ["direct", "http", "https", "socks5"])
+async def test_an_ipv6_server(certificates: Certificates, kind: str) -> None:
+    api = FakeApi()
+    try:
+        await api.start(certificates.server_context("::1"), host="::1")
+    except OSError:
+        pytest.skip("no IPv6 on loopback")
+    api.answer(ok())
+    context = certificates.server_context() if kind == "https" else None
+    try:
+        async with running(FakeProxy(kind, context)) as proxy:
+            url = f"https://[::1]:{api.port}"
+            proxy_url = None if kind == "direct" else proxy.url()
+            async with client(url, proxy_url=proxy_url, ca_pem=certificates.ca_pem) as tested:
+                assert await tested.request("GET", PODS) == {"ok": True}
+            if kind != "direct":
+                assert proxy.targets == [f"::1:{api.port}" if kind == "socks5" else f"[::1]:{api.port}"]
+    finally:
+        await api.stop()
+
+
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 async def test_the_environments_proxy_is_used(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch, variable: str
@@ -210,6 +261,27 @@ async def test_a_proxy_that_asks_for_other_credentials(certificates: Certificate
 async def test_a_proxy_that_refuses(kind: str, refusal: str | int, text: str, repeated: bool) -> None:
     clock = FakeClock()
     async with running(FakeProxy(kind, refusal=refusal)) as proxy:
+        async with client(
+            f"https://{HOST}", proxy_url=proxy.url(), retry=RetryPolicy(), clock=clock.clock(), verify_tls=False
+        ) as tested:
+            with pytest.raises(ProxyError, match=text):
+                await tested.request("GET", PODS)
+        assert len(proxy.targets) == (6 if repeated else 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "text", "repeated"),
+    [
+        ("http", b"", r"closed the connection without an answer", True),
+        ("http", b"HTTP/1.1 200 OK\r\nX: ", "closed the connection without an answer", True),
+        ("http", b"x" * 70_000, "does not answer as an HTTP proxy", False),
+        ("socks5", b"", "refused to connect to cluster.test:443: Connection closed", True),
+        ("socks5", b"HTTP/1.1 400 Bad Request\r\n\r\n", "Unexpected SOCKS version number", False),
+    ],
+)
+async def test_a_proxy_that_hangs_up(kind: str, answer: bytes, text: str, repeated: bool) -> None:
+    clock = FakeClock()
+    async with running(FakeProxy(kind, hang_up=answer)) as proxy:
         async with client(
             f"https://{HOST}", proxy_url=proxy.url(), retry=RetryPolicy(), clock=clock.clock(), verify_tls=False
         ) as tested:
