@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from kpo_multicluster.testing.runtime import host
+from kpo_multicluster.testing.runtime import descriptors, host
 from kpo_multicluster.testing.runtime.inside import wire
 from kpo_multicluster.testing.runtime.logs import ContainerLog, LogPump
 from kpo_multicluster.testing.runtime.processes import DRAIN_SECONDS, Pipes, Process, Session, StartError
@@ -65,13 +65,18 @@ class Container:
 class LocalRuntime:
     """Runs containers on this machine.
 
+    Args:
+        overlay: False gives containers the host's directories read-only instead of copy-on-write, as it happens where
+            the kernel refuses overlays (before 5.11, or in a container whose own files are two overlays deep).
+
     Attributes:
         directory: the node's own; all that is ever written to the host's file system lies in it. Removed by `close`,
             and also when this process is killed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, overlay: bool = True) -> None:
         self.directory = Path()
+        self._overlay = overlay
         self._loop: asyncio.AbstractEventLoop
         self._control: socket.socket | None = None
         self._keeper: subprocess.Popen[bytes] | None = None
@@ -104,6 +109,8 @@ class LocalRuntime:
             await self.close()
             if isinstance(error, (EOFError, asyncio.TimeoutError)):
                 raise host.not_started(os.pread(errors, 4096, 0).decode(errors="replace")) from error
+            if isinstance(error, OSError):
+                raise host.not_started(str(error)) from error
             raise
         finally:
             os.close(errors)
@@ -168,14 +175,15 @@ class LocalRuntime:
             await asyncio.wait(self._containers)
 
     def _launch(self, errors: int) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        gone, held = os.pipe()
+        ours, theirs = descriptors.socket_pair()
+        gone, held = descriptors.pipe()
         config = {
             "control": theirs.fileno(),
             "held": held,
             "directory": str(self.directory),
             "server": os.getpid(),
             "shown": sorted({sys.prefix, sys.base_prefix}),
+            "overlay": self._overlay,
         }
         library_path = os.environ.get("LD_LIBRARY_PATH")
         try:
@@ -191,11 +199,11 @@ class LocalRuntime:
             )
         except BaseException:
             ours.close()
-            os.close(gone)
+            descriptors.close(gone)
             raise
         finally:
             theirs.close()
-            os.close(held)
+            descriptors.close(held)
         self._control = ours
         ours.setblocking(False)
         self._loop.add_reader(ours.fileno(), self._receive)
@@ -204,15 +212,15 @@ class LocalRuntime:
     def _start(self, message: Mapping[str, Any], spec: ContainerSpec | Command, pipes: Pipes) -> Process:
         name = next(self._names)
         process = self._processes[name] = Process(name, self._signal)
-        memory = os.memfd_create("container-spec")
+        memory = descriptors.keep(os.memfd_create("container-spec"))
         with open(memory, "wb", closefd=False) as file:
             file.write(encode(spec))
-        told, tell = os.pipe()
+        told, tell = descriptors.pipe()
         os.set_blocking(told, False)
         self._loop.add_reader(told, self._on_told, told, process, bytearray())
         self._send({**message, "id": name}, (memory, tell, *pipes.theirs))
         for fd in (memory, tell):
-            os.close(fd)
+            descriptors.close(fd)
         pipes.close_theirs()
         return process
 
@@ -221,7 +229,7 @@ class LocalRuntime:
         heard += data
         if not data:
             self._loop.remove_reader(fd)
-            os.close(fd)
+            descriptors.close(fd)
             process.set_started(heard.decode(errors="replace"))
 
     def _signal(self, name: str, number: int) -> None:
@@ -241,7 +249,7 @@ class LocalRuntime:
                 return  # the warden is gone; the reader of the socket hears of it
             else:
                 return
-        self._unsent.append((data, [os.dup(fd) for fd in fds]))
+        self._unsent.append((data, [descriptors.keep(os.dup(fd)) for fd in fds]))
 
     def _send_rest(self) -> None:
         while self._unsent and self._control is not None:
@@ -254,7 +262,7 @@ class LocalRuntime:
                 pass
             self._unsent.popleft()
             for fd in fds:
-                os.close(fd)
+                descriptors.close(fd)
         if self._control is not None:
             self._loop.remove_writer(self._control.fileno())
 
@@ -292,7 +300,7 @@ class LocalRuntime:
         self._control = None
         while self._unsent:
             for fd in self._unsent.popleft()[1]:
-                os.close(fd)
+                descriptors.close(fd)
         for name in tuple(self._processes):
             self._fail(name)
         if not self._standing.done():
@@ -306,7 +314,7 @@ class LocalRuntime:
 
     def _on_gone(self, fd: int) -> None:
         self._loop.remove_reader(fd)
-        os.close(fd)
+        descriptors.close(fd)
         self._gone.set_result(None)
 
 

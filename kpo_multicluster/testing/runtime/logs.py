@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from kpo_multicluster.testing.interfaces import STDERR, STDOUT
+from kpo_multicluster.testing.runtime import descriptors
 
 MAX_PIECE_BYTES: Final = 16 * 1024
 TIME_BYTES: Final = 30
@@ -168,7 +169,7 @@ class LogPump:
     def _end(self, stream: int) -> None:
         fd = self._fds.pop(stream)
         self._loop.remove_reader(fd)
-        os.close(fd)
+        descriptors.close(fd)
         self._log.finish(stream)
         if not self._fds:
             self._log.close()

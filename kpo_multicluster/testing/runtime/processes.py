@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from kpo_multicluster.testing.interfaces import STDERR, STDOUT
+from kpo_multicluster.testing.runtime import descriptors
 
 _READ_BYTES: Final = 64 * 1024
 _SIGNAL_BASE: Final = 128
@@ -92,7 +93,7 @@ class Session:
                         yield stream, data
         finally:
             for stream in tuple(self._outputs):
-                os.close(self._outputs.pop(stream))
+                descriptors.close(self._outputs.pop(stream))
 
     async def write_stdin(self, data: bytes) -> None:
         """Gives the command input; a command that closed its stdin takes it silently."""
@@ -121,7 +122,7 @@ class Session:
         """Closes everything unread."""
         self._close_stdin()
         for stream in tuple(self._outputs):
-            os.close(self._outputs.pop(stream))
+            descriptors.close(self._outputs.pop(stream))
 
     def _read(self, stream: int) -> bytes:
         try:
@@ -131,7 +132,7 @@ class Session:
         except OSError:
             data = b""  # a terminal's end
         if not data:
-            os.close(self._outputs.pop(stream))
+            descriptors.close(self._outputs.pop(stream))
         return data
 
     async def _readable(self) -> None:
@@ -158,7 +159,7 @@ class Session:
         if self._stdin is not None:
             fd, self._stdin = self._stdin, None
             self._loop.remove_writer(fd)
-            os.close(fd)
+            descriptors.close(fd)
 
 
 class Pipes:
@@ -179,18 +180,18 @@ class Pipes:
         self.outputs: dict[int, int] = {}
         self.stdin: int | None = None
         if tty:
-            ours, theirs = os.openpty()
-            self.theirs = [theirs, os.dup(theirs), os.dup(theirs)]
+            ours, theirs = map(descriptors.keep, os.openpty())
+            self.theirs = [theirs, descriptors.keep(os.dup(theirs)), descriptors.keep(os.dup(theirs))]
             self.outputs[STDOUT] = ours
-            self.stdin = os.dup(ours) if stdin else None
+            self.stdin = descriptors.keep(os.dup(ours)) if stdin else None
         else:
             if stdin:
-                reader, self.stdin = os.pipe()
+                reader, self.stdin = descriptors.pipe()
             else:
-                reader = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                reader = descriptors.keep(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
             self.theirs = [reader]
             for stream in (STDOUT, STDERR):
-                self.outputs[stream], writer = os.pipe()
+                self.outputs[stream], writer = descriptors.pipe()
                 self.theirs.append(writer)
         for fd in (*self.outputs.values(), *([self.stdin] if self.stdin is not None else [])):
             os.set_blocking(fd, False)
@@ -198,7 +199,7 @@ class Pipes:
     def close_theirs(self) -> None:
         """Closes the process's ends here, once it has them."""
         for fd in self.theirs:
-            os.close(fd)
+            descriptors.close(fd)
         self.theirs = []
 
 

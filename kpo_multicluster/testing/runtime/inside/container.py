@@ -128,7 +128,7 @@ def _build_root(spec: Mapping[str, Any], tree: rootfs.HostTree, scratch: str) ->
     copies = [(item["source"], rootfs.resolve(item["target"])) for item in spec["copies"]]
     points += [rootfs.Point(target, os.path.isfile(source)) for source, target in copies]
     working_directory = rootfs.resolve(spec["cwd"])
-    if not os.path.isdir(working_directory):
+    if not os.path.exists(working_directory):
         points.append(rootfs.Point(working_directory, is_file=False))
     mounted = [point for point in points if not rootfs.is_within(point.path, ("/dev", "/proc", "/sys"))]
     rootfs.build(root, layers, tree, mounted)
@@ -137,9 +137,10 @@ def _build_root(spec: Mapping[str, Any], tree: rootfs.HostTree, scratch: str) ->
     devices.mount_proc(f"{root}/proc")
     devices.guard_proc(f"{root}/proc")
     for number, (source, target) in enumerate(copies):
-        _copy(source, root + target, f"{layers}/copy-{number}")
-    for path, content in files.items():
-        _write(root + path, content.encode(), 0o644)
+        _copy(source, root + target, f"{layers}/copy-{number}", overlay=tree.overlay)
+    for number, (path, content) in enumerate(files.items()):
+        _write(f"{volumes}/file-{number}", content.encode(), 0o644)
+        _mount_volume(f"{volumes}/file-{number}", root + path, read_only=False)
     # Shorter paths first: a volume may be mounted inside another.
     for target, source, mount in sorted(zip(targets, sources, spec["mounts"], strict=True), key=lambda item: item[0]):
         _mount_volume(source, root + target, read_only=mount["read_only"])
@@ -183,9 +184,9 @@ def _write(path: str, data: bytes, mode: int) -> None:
     os.chmod(path, mode)
 
 
-def _copy(source: str, target: str, scratch: str) -> None:
+def _copy(source: str, target: str, scratch: str, *, overlay: bool) -> None:
     if os.path.isdir(source):
-        rootfs.layer(source, target, scratch, [])
+        rootfs.layer(source, target, scratch, [], overlay=overlay)
         return
     with open(source, "rb") as file:
         _write(target, file.read(), os.stat(source).st_mode & 0o777)
@@ -223,7 +224,8 @@ def _become_user(spec: Mapping[str, Any], *, all_ids: bool) -> None:
 
 def _enter_directory(path: str) -> None:
     try:
-        os.makedirs(path, exist_ok=True)
+        if not os.path.exists(path):
+            os.makedirs(path)
         os.chdir(path)
     except OSError as error:
         raise StartError(f"chdir to cwd ({quoted(path)}) set in config.json failed: {_text(error)}") from error

@@ -45,7 +45,8 @@ def main() -> None:
     """Runs the keeper; the last argument is JSON.
 
     It holds `control` (the descriptor of the socket to the server), `held` (a descriptor that is to close when all this
-    is over), `directory` (the node's), `server` (its process id) and `shown` (see `rootfs.survey`).
+    is over), `directory` (the node's), `server` (its process id), `shown` and `overlay` (see
+    `rootfs.survey`).
     """
     config: dict[str, Any] = json.loads(sys.argv[2])
     control = socket.socket(fileno=config["control"])
@@ -137,7 +138,7 @@ def _become_warden(control: socket.socket, alive: socket.socket, config: dict[st
     _stage("proc", devices.mount_proc, "/proc")
     _stage("tmpfs", syscalls.mount, "tmpfs", scratch, "tmpfs", 0)
     syscalls.unmount(scratch)
-    tree = rootfs.survey(config["shown"])
+    tree = rootfs.survey(config["shown"], overlay=config["overlay"])
     os.write(report, b"standing")
     os.close(report)
     try:

@@ -41,21 +41,24 @@ class HostTree(NamedTuple):
         bound: directories and files shown read-only with the mounts inside them.
         directories: directories made empty, to hold the others, with their modes.
         links: symbolic links and where they lead.
+        overlay: whether overlays are to be tried at all.
     """
 
     layers: list[str]
     bound: list[str]
     directories: list[tuple[str, int]]
     links: list[tuple[str, str]]
+    overlay: bool
 
 
-def survey(extra: Iterable[str]) -> HostTree:
+def survey(extra: Iterable[str], *, overlay: bool) -> HostTree:
     """Decides once how each top-level directory of the host is shown.
 
     Args:
         extra: paths to show although they lie in a directory that is not (an interpreter installed below /tmp).
+        overlay: False shows everything by read-only binds, as where the kernel refuses overlays.
     """
-    tree = HostTree([], [], [], [])
+    tree = HostTree([], [], [], [], overlay)
     mounts = _mount_points()
     for name in sorted(os.listdir("/")):
         path = f"/{name}"
@@ -97,14 +100,14 @@ def build(root: str, scratch: str, tree: HostTree, points: list[Point]) -> None:
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         os.symlink(target, root + path)
     for number, path in enumerate(tree.layers):
-        layer(path, root + path, f"{scratch}/{number}", _below(path, points))
+        layer(path, root + path, f"{scratch}/{number}", _below(path, points), overlay=tree.overlay)
     for path in tree.bound:
-        _bind_tree(path, root + path, _below(path, points))
+        _bind_tree(path, root + path, _missing(_below(path, points)))
     for point in points:
         make_point(root + point.path, is_file=point.is_file)
 
 
-def layer(lower: str, target: str, scratch: str, points: list[Point]) -> None:
+def layer(lower: str, target: str, scratch: str, points: list[Point], *, overlay: bool) -> None:
     """Shows `lower` at `target`, copy-on-write.
 
     Args:
@@ -112,6 +115,7 @@ def layer(lower: str, target: str, scratch: str, points: list[Point]) -> None:
         target: where it is shown.
         scratch: a path in a tmpfs for the upper layer, which does not exist yet.
         points: mount points to be made in it, absolute as if `lower` were their root's.
+        overlay: False binds it read-only.
     """
     os.makedirs(target, exist_ok=True)
     upper = f"{scratch}/upper"
@@ -124,15 +128,9 @@ def layer(lower: str, target: str, scratch: str, points: list[Point]) -> None:
         return
     for point in points:
         _make_in_upper(lower, upper, point)
-    options = f"lowerdir={lower},upperdir={upper},workdir={scratch}/work"
-    if _UNSAFE_IN_OPTIONS.isdisjoint(lower):
-        for extra in (",userxattr", ""):
-            try:
-                syscalls.mount("overlay", target, "overlay", 0, options + extra)
-            except OSError:
-                continue
-            return
-    _bind_tree(lower, target, points)
+    if overlay and _mount_overlay(lower, upper, f"{scratch}/work", target):
+        return
+    _bind_tree(lower, target, _missing(points))
 
 
 def make_point(path: str, *, is_file: bool) -> None:
@@ -142,6 +140,20 @@ def make_point(path: str, *, is_file: bool) -> None:
     os.makedirs(path if not is_file else os.path.dirname(path), exist_ok=True)
     if is_file:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def _mount_overlay(lower: str, upper: str, work: str, target: str) -> bool:
+    if not _UNSAFE_IN_OPTIONS.isdisjoint(lower):
+        return False
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    # Without privileges its notes go into user attributes; kernels before 5.11 do not know the option.
+    for extra in (",userxattr", ""):
+        try:
+            syscalls.mount("overlay", target, "overlay", 0, options + extra)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def _mount_points() -> list[str]:
@@ -175,6 +187,10 @@ def _expand(tree: HostTree, path: str, mounts: list[str], depth: int) -> None:
 
 def _below(path: str, points: list[Point]) -> list[Point]:
     return [point for point in points if point.path.startswith(f"{path}/")]
+
+
+def _missing(points: list[Point]) -> list[Point]:
+    return [point for point in points if not (os.path.isfile if point.is_file else os.path.isdir)(point.path)]
 
 
 def _make_in_upper(lower: str, upper: str, point: Point) -> None:
