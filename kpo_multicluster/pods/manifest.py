@@ -17,7 +17,7 @@ from kpo_multicluster.pods.naming import clean_name, pod_name, random_suffix, ta
 from kpo_multicluster.pods.overlay import argument_json, check_arguments, overlay
 from kpo_multicluster.pods.secret import attach_secrets
 from kpo_multicluster.pods.sidecar import add_sidecar
-from kpo_multicluster.pods.template import check_kind, load_template
+from kpo_multicluster.pods.template import load_template
 
 __all__ = ["PodArguments", "RunIdentity", "build_manifest", "check_arguments"]
 
@@ -41,10 +41,11 @@ def build_manifest(
     metadata = pod["metadata"]
     metadata["name"] = _name(arguments, metadata.get("name"), run, name_suffix)
     metadata["namespace"] = metadata.get("namespace") or run.cluster_namespace or _DEFAULT_NAMESPACE
-    base = next(c for c in pod["spec"]["containers"] if c.get("name") == arguments.base_container_name)
+    base_name = argument_json("base_container_name", arguments.base_container_name)
+    base = next(container for container in pod["spec"]["containers"] if container.get("name") == base_name)
     base.setdefault("terminationMessagePolicy", arguments.termination_message_policy)
     attach_secrets(pod, base, arguments.secrets or ())
-    if arguments.do_xcom_push:
+    if _is_set(arguments, "do_xcom_push"):
         add_sidecar(pod, base, arguments)
     metadata["labels"] = {**(metadata.get("labels") or {}), **run_labels(run)}
     if run.attempt:
@@ -58,16 +59,18 @@ def _template(arguments: PodArguments) -> dict[str, Any]:
         pod = load_template(argument_json("pod_template_file", arguments.pod_template_file))
     elif arguments.pod_template_dict:
         pod = argument_json("pod_template_dict", arguments.pod_template_dict)
-        check_kind(pod, "pod_template_dict")
     if arguments.full_pod_spec:
-        over = argument_json("full_pod_spec", arguments.full_pod_spec)
-        check_kind(over, "full_pod_spec")
-        pod = merge_pods(pod, over)
+        pod = merge_pods(pod, argument_json("full_pod_spec", arguments.full_pod_spec))
     return pod
 
 
 def _name(arguments: PodArguments, template: str | None, run: RunIdentity, suffix: Callable[[], str]) -> str:
-    end = suffix if arguments.random_name_suffix else None
+    end = suffix if _is_set(arguments, "random_name_suffix") else None
     if arguments.name:
         return pod_name(clean_name(argument_json("name", arguments.name)), end)
     return pod_name(template or task_name(run.task_id), end)
+
+
+def _is_set(arguments: PodArguments, flag: str) -> bool:
+    value = getattr(arguments, flag)
+    return bool(value) and bool(argument_json(flag, value))

@@ -36,12 +36,14 @@ def merge_pods(base: Json, over: Json) -> dict[str, Any]:
 
 def merge_containers(base: Sequence[Json], over: Sequence[Json]) -> list[dict[str, Any]]:
     """Containers by name, else by position."""
-    names = {container.get("name"): index for index, container in enumerate(base)}
+    # Backwards, so that of two containers of one name the first counts.
+    names = {base[index]["name"]: index for index in reversed(range(len(base))) if base[index].get("name")}
     matched = {names[container["name"]] for container in over if container.get("name") in names}
     result: list[dict[str, Any]] = [dict(container) for container in base]
     for position, container in enumerate(over):
-        index = names.get(container.get("name"), position)
-        if index < len(base) and (container.get("name") in names or index not in matched):
+        by_name = names.get(container.get("name") or "")
+        index = position if by_name is None else by_name
+        if index < len(base) and (by_name is not None or index not in matched):
             result[index] = merge_container(base[index], container)
         else:
             result.append(dict(container))

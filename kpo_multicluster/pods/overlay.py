@@ -10,6 +10,7 @@ from kpo_multicluster.pods.convert import UnrenderedError, resources_to_json, to
 from kpo_multicluster.pods.naming import clean_name
 from kpo_multicluster.pods.schema import TEXTS, field_kind
 from kpo_multicluster.pods.secret import check_secrets
+from kpo_multicluster.pods.template import check_kind
 
 _SPEC_FIELDS: Final = {
     "runtime_class_name": "runtimeClassName",
@@ -70,15 +71,18 @@ def argument_json(name: str, value: Any) -> Any:
     """An argument as the API's JSON.
 
     Raises:
-        ConfigurationError: it is of a wrong type.
+        ConfigurationError: it is of a wrong type, or a template of another kind than Pod.
     """
     if name in ("container_resources", "xcom_sidecar_container_resources"):
         return resources_to_json(value, name)
     if name == "env_vars" and isinstance(value, Mapping):
-        value = [{"name": variable, "value": text} for variable, text in value.items()]
-    elif name == "image_pull_secrets":
+        return [_variable(variable, text) for variable, text in value.items()]
+    if name == "image_pull_secrets":
         value = _references(value)
-    return to_json(value, _kind(name), name)
+    json = to_json(value, _kind(name), name)
+    if name in ("full_pod_spec", "pod_template_dict"):
+        check_kind(json, name)
+    return json
 
 
 def check_arguments(arguments: PodArguments, templated: Collection[str] = ()) -> None:
@@ -139,6 +143,13 @@ def _given(arguments: PodArguments, fields: Mapping[str, str]) -> dict[str, Any]
 def _list(arguments: PodArguments, name: str) -> list[Any]:
     items: list[Any] = argument_json(name, getattr(arguments, name) or [])
     return items
+
+
+def _variable(name: Any, text: Any) -> dict[str, str]:
+    variable = {"name": to_json(name, "str", "a name in env_vars")}
+    if text is not None:
+        variable["value"] = to_json(text, "str", f"env_vars[{name!r}]")
+    return variable
 
 
 def _kind(name: str) -> str:

@@ -36,6 +36,8 @@ def load_template(path: str) -> dict[str, Any]:
         raise ConfigurationError(
             f"{where} is not valid YAML{place}: {getattr(error, 'problem', None) or type(error).__name__}."
         ) from None
+    if content is None:
+        raise ConfigurationError(f"{where} is empty.")
     pod: dict[str, Any] = to_json(content, "V1Pod", where)
     check_kind(pod, where)
     return pod
