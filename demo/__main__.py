@@ -1,0 +1,131 @@
+"""Runs the examples on two embedded clusters, or a DAG of the user's on the user's clusters."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+from demo.airflow_home import AirflowError, AirflowHome
+from demo.clusters import Clusters, UserClusters
+from demo.embedded import EmbeddedClusters
+from demo.processes import ending_on_sigterm
+from demo.report import table, to_json
+from demo.run import Dag, Runner, say, summary
+
+_DIRECTORY = Path(__file__).resolve().parent.parent / "examples"
+
+EXAMPLES = (
+    Dag("basic_pod", _DIRECTORY / "basic_pod.py", {"hello": "alpha"}),
+    Dag(
+        "haskell_hello",
+        _DIRECTORY / "haskell_hello.py",
+        {"say_hello_name_in_haskell": "alpha"},
+        needs="runghc",
+        needs_name="ghc",
+    ),
+    Dag("xcom", _DIRECTORY / "xcom.py", {"transform": "alpha"}),
+    Dag(
+        "two_clusters",
+        _DIRECTORY / "two_clusters.py",
+        {
+            "alpha_by_cluster": "alpha",
+            "beta_by_cluster": "beta",
+            "alpha_by_config_file": "alpha",
+            "beta_by_context": "beta",
+            "beta_by_connection": "beta",
+        },
+    ),
+)
+# What changes where an example runs; NAME_TO_GREET, which does not, may be set.
+_PARAMETERS = ("POD_NAMESPACE", "HASKELL_IMAGE", "MULTIPLY_IMAGE", "ALPHA_CONTEXT", "BETA_CONTEXT")
+
+
+class UsageError(Exception):
+    """The demo was asked for something that cannot be done."""
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Runs the demo; gives back its exit code: 0 only if every task that ran did what it should."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="    ! %(message)s", stream=sys.stdout)
+    try:
+        with ending_on_sigterm(), ExitStack() as stack:
+            if options.dag:
+                options.dag = _dag_file(options.dag)
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kpo-demo-")))
+            clusters: Clusters
+            if options.dag and environ.get("KUBECONFIG"):
+                clusters = UserClusters(_kubeconfig(environ["KUBECONFIG"]))
+            else:
+                clusters = stack.enter_context(EmbeddedClusters(scratch, _DIRECTORY))
+            return _demo(options, scratch / "airflow", clusters, environ)
+    except (AirflowError, UsageError) as error:
+        say(f"demo: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("demo: interrupted")
+        return 130
+
+
+def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, environ: Mapping[str, str]) -> int:
+    if not options.dag:
+        environ = {
+            name: value for name, value in environ.items() if not name.startswith("AIRFLOW") and name not in _PARAMETERS
+        }
+    home = AirflowHome(directory, clusters.environment(environ))
+    began = time.monotonic()
+    say(f"Airflow {version('apache-airflow')}: makes a database in a directory of its own; no server is started")
+    home.migrate()
+    say(f"    done in {time.monotonic() - began:.1f} s")
+    runner = Runner(home, clusters)
+    rows = [row for dag in _dags(options.dag, home) for row in runner.run(dag)]
+    left = clusters.pods_left()
+    say(f"\n{table(rows)}\n\n{summary(rows, left)}")
+    if options.json:
+        options.json.write_text(to_json(rows))
+    return 1 if left or any(row.ok is False for row in rows) else 0
+
+
+def _dags(path: Path | None, home: AirflowHome) -> Sequence[Dag]:
+    if path is None:
+        return EXAMPLES
+    say(f"{path}: looking for DAGs in it")
+    return [Dag(dag_id, path) for dag_id in home.dag_ids(path)]
+
+
+def _dag_file(path: Path) -> Path:
+    path = path.expanduser().absolute()
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}: DAG= takes the path of a file that defines a DAG.")
+    return path
+
+
+def _kubeconfig(value: str) -> str:
+    paths = [str(Path(path).expanduser().absolute()) for path in value.split(os.pathsep) if path]
+    if not any(Path(path).is_file() for path in paths):
+        raise UsageError(f"There is no file {' nor '.join(paths)}: KUBECONFIG= takes the path of a kubeconfig.")
+    say(f"Your clusters, as {' and '.join(paths)} tells how to reach them")
+    return os.pathsep.join(paths)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument(
+        "--dag",
+        type=Path,
+        help="run the DAGs of this file: on the clusters of $KUBECONFIG or, without it, on the embedded ones",
+    )
+    parser.add_argument("--json", type=Path, help="write the table to this file as well, as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,51 @@
+"""Demos that run side by side while the tests wait for the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from kpo_multicluster.testing.cluster import EmbeddedCluster
+
+from .demos import Demo, code_blocks
+
+_FAILING = """
+
+with DAG("failing", schedule=None):
+    fails = KubernetesPodOperator(task_id="fails", image="alpine:3", cmds=["sh", "-c", "echo so it is; exit 3"])
+    fails >> KubernetesPodOperator(task_id="never", image="alpine:3", cmds=["true"])
+"""
+
+
+@dataclass(frozen=True)
+class Demos:
+    """Of the examples; of a user's DAGs on a user's cluster; of a file that Airflow cannot import."""
+
+    examples: Demo
+    users: Demo
+    broken: Demo
+    users_cluster: EmbeddedCluster
+
+
+@pytest.fixture(scope="session")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demos]:
+    directory = tmp_path_factory.mktemp("users")
+    dags, broken, kubeconfig = directory / "first.py", directory / "broken.py", directory / "kubeconfig"
+    dags.write_text(code_blocks("README.md", "python")[0] + _FAILING)
+    broken.write_text("import no_such_module_anywhere\n")
+    with EmbeddedCluster("users") as cluster:
+        cluster.write_kubeconfig(kubeconfig, context="alpha")
+        environ = {"KUBECONFIG": str(kubeconfig)}
+        running = Demos(
+            examples=Demo(tmp_path_factory.mktemp("demo"), environ={}),
+            users=Demo(tmp_path_factory.mktemp("demo"), "--dag", str(dags), environ=environ),
+            broken=Demo(tmp_path_factory.mktemp("demo"), "--dag", str(broken), environ=environ),
+            users_cluster=cluster,
+        )
+        try:
+            yield running
+        finally:
+            for demo in (running.examples, running.users, running.broken):
+                demo.close()

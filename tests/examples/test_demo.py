@@ -1,0 +1,126 @@
+"""The examples, run as `make demo` runs them, and what the demo does with a DAG of one's own."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from .conftest import Demos
+from .demos import Demo
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_every_example_ends_well_and_nothing_is_left(demos: Demos) -> None:
+    finished = demos.examples.finished()
+    assert finished.code == 0, finished.said
+    assert demos.examples.left_behind() == []
+    not_run = {key: row["state"] for key, row in finished.rows.items() if not row["ok"]}
+    ghc = shutil.which("runghc")
+    assert not_run == ({} if ghc else {("haskell_hello", "say_hello_name_in_haskell"): "skipped: no ghc"})
+    table = finished.said[finished.said.index("DAG  ") :]
+    assert all(row["pod"] in table and row["state"] in table for row in finished.rows.values())
+
+
+def test_the_basic_pod_greets(demos: Demos) -> None:
+    row = demos.examples.finished().row("basic_pod", "hello")
+    assert (row["cluster"], row["result"]) == ("alpha", "Hello from a pod, in a run of basic_pod")
+    assert row["pod"].startswith("hello-")
+    assert row["seconds"] > 0
+
+
+@pytest.mark.skipif(shutil.which("runghc") is None, reason="no ghc")
+def test_the_haskell_program_greets(demos: Demos) -> None:
+    row = demos.examples.finished().row("haskell_hello", "say_hello_name_in_haskell")
+    assert (row["cluster"], row["result"]) == ("alpha", "Hello, Haskell Curry")
+
+
+def test_a_number_goes_into_a_pod_and_its_product_comes_out(demos: Demos) -> None:
+    finished = demos.examples.finished()
+    number = finished.row("xcom", "extract_data")
+    product = finished.row("xcom", "transform")
+    assert 0 <= number["result"] <= 100
+    assert (number["pod"], number["cluster"]) == ("", "")
+    assert product["result"] == {"product": 23 * number["result"]}
+    assert product["cluster"] == "alpha"
+    assert finished.row("xcom", "load_data")["result"] == f"23 * {number['result']} = {23 * number['result']}"
+
+
+@pytest.mark.parametrize(
+    ("task_id", "cluster"),
+    [
+        ("alpha_by_cluster", "alpha"),
+        ("beta_by_cluster", "beta"),
+        ("alpha_by_config_file", "alpha"),
+        ("beta_by_context", "beta"),
+        ("beta_by_connection", "beta"),
+    ],
+)
+def test_each_task_runs_on_the_cluster_it_names(demos: Demos, task_id: str, cluster: str) -> None:
+    row = demos.examples.finished().row("two_clusters", task_id)
+    # By the cluster's own record, and by what the pod itself says.
+    assert row["cluster"] == cluster
+    assert row["result"].startswith(f"Running on node {cluster}")
+
+
+def test_a_users_dag_runs_on_a_users_cluster(demos: Demos) -> None:
+    finished = demos.users.finished()
+    row = finished.row("first", "hello")
+    assert (row["state"], row["result"]) == ("success", "hello"), finished.said
+    assert row["cluster"] == urlsplit(demos.users_cluster.server).netloc
+    assert "127.0.0.1" in row["server"]
+    assert demos.users.left_behind() == []
+
+
+def test_a_failed_task_fails_the_demo_and_tells_why(demos: Demos) -> None:
+    finished = demos.users.finished()
+    failed, never = finished.row("failing", "fails"), finished.row("failing", "never")
+    assert finished.code == 1
+    assert (failed["state"], failed["ok"]) == ("failed", False)
+    assert "exit code 3" in failed["result"]
+    assert (never["state"], never["ok"], never["pod"]) == ("upstream_failed", False, "")
+    assert "fails | so it is" in finished.said
+    assert "2 FAILED" in finished.said
+
+
+def test_a_file_that_cannot_be_imported_is_told(demos: Demos) -> None:
+    finished = demos.broken.finished()
+    assert finished.code == 1
+    assert "broken.py cannot be imported" in finished.said
+    assert "no_such_module_anywhere" in finished.said
+    assert demos.broken.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "what"),
+    [({}, "DAG= takes the path"), ({"KUBECONFIG": "/nowhere/config"}, "KUBECONFIG= takes the path")],
+)
+def test_a_missing_file_is_told_at_once(tmp_path: Path, environ: dict[str, str], what: str) -> None:
+    dag = tmp_path / "dag.py"
+    if environ:
+        dag.touch()
+    demo = Demo(tmp_path, "--dag", str(dag), environ=environ)
+    finished = demo.finished()
+    assert finished.code == 1
+    assert what in finished.said
+    assert demo.left_behind() == []
+
+
+def test_a_terminated_demo_leaves_nothing(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, environ={})
+    try:
+        deadline = time.monotonic() + 60
+        while "makes a database" not in demo.said():
+            assert demo.process.poll() is None, demo.said()
+            assert time.monotonic() < deadline, demo.said()
+            time.sleep(0.02)
+        assert demo.left_behind() != []
+        demo.process.terminate()
+        assert demo.process.wait() == 143, demo.said()
+        assert demo.left_behind() == []
+    finally:
+        demo.close()

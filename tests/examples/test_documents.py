@@ -1,0 +1,50 @@
+"""What the documents tell a reader to type or write works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kpo_multicluster import cluster as constructors
+from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.testing.cluster import EmbeddedCluster
+
+from .demos import ROOT, code_blocks
+
+_TARGETS = set(re.findall(r"^([a-z][a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_every_make_target_exists(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:`make|\$ make) ([a-z][a-z-]+)", text))
+    assert named
+    assert named <= _TARGETS
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_every_linked_file_exists(document: str) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / document).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_way_to_name_a_cluster_in_the_readme_makes_a_reference() -> None:
+    named = re.findall(r"`cluster=(\w+\(.*?\))`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(named) >= 4
+    for expression in named:
+        assert isinstance(eval(expression, {**vars(constructors), "path": "/k"}), ClusterRef), expression
+
+
+def test_the_readmes_client_lists_namespaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The first block is the DAG that the demo of the user's DAGs runs.
+    _, snippet = code_blocks("README.md", "python")
+    with EmbeddedCluster("beta", namespaces=("default", "jobs")) as beta:
+        monkeypatch.setenv("KUBECONFIG", str(beta.write_kubeconfig(tmp_path / "kubeconfig")))
+        exec(compile(snippet, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "'default'" in printed
+    assert "'jobs'" in printed
