@@ -173,21 +173,25 @@ class Proxy:
         self._threads[-1].start()
 
     def _serve(self, inner: socket.socket) -> None:
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += inner.recv(1)
-        self.asked.append(head.decode())
-        host, _, port = head.split()[1].decode().rpartition(":")
-        try:
-            outer = socket.create_connection((host, int(port)))
-        except OSError:
-            inner.sendall(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
-            inner.shutdown(socket.SHUT_RDWR)
-            return
-        self._sockets.append(outer)
-        inner.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        self._start(_copy, outer, inner)
-        _copy(inner, outer)
+        with suppress(OSError):  # a client that leaves in the middle
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                received = inner.recv(1)
+                if not received:
+                    return
+                head += received
+            self.asked.append(head.decode())
+            host, _, port = head.split()[1].decode().rpartition(":")
+            try:
+                outer = socket.create_connection((host, int(port)))
+            except OSError:
+                inner.sendall(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+                inner.shutdown(socket.SHUT_RDWR)
+                return
+            self._sockets.append(outer)
+            inner.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            self._start(_copy, outer, inner)
+            _copy(inner, outer)
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
