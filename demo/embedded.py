@@ -13,10 +13,8 @@ from types import TracebackType
 from demo.clusters import Placement
 from demo.run import say
 from demo.task_log import TaskLog
-from kpo_multicluster.testing.cluster import EmbeddedCluster
-from kpo_multicluster.testing.kubeconfig import merged, write
-from kpo_multicluster.testing.node_images import ImageSource
-from kpo_multicluster.testing.topology import NodeSpec
+from kpo_multicluster.testing import EmbeddedCluster, ImageSource, NodeSpec, merged_kubeconfig
+from kpo_multicluster.testing.kubeconfig import write
 
 _NAMES = ("alpha", "beta")
 
@@ -42,7 +40,7 @@ class EmbeddedClusters:
                 stack.enter_context(cluster)
                 took = time.monotonic() - began
                 say(f"Cluster {cluster.name}: embedded, at {cluster.server}; started in {took:.1f} s")
-            write(self._kubeconfig, merged(cluster.kubeconfig() for cluster in self._clusters))
+            write(self._kubeconfig, merged_kubeconfig(*self._clusters))
             self._stack = stack.pop_all()
         return self
 

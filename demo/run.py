@@ -68,19 +68,12 @@ class Runner:
         for task in self._home.task_states(dag.dag_id):
             task_log = log.tasks.get((task.task_id, task.map_index)) or TaskLog()
             rows.append(row_of(dag, task, task_log, self._clusters.placement(dag.dag_id, task.task_id, task_log)))
-        failed = code != 0 or not rows
-        if failed or not all(row.ok for row in rows):
-            rows = rows or [Row(dag.dag_id, "-", "not run", ok=False)]
-            self._tell_failure(code, log)
-        if failed and all(row.ok for row in rows):
-            rows.append(Row(dag.dag_id, "-", f"exit code {code}", ok=False))
+        if all(row.ok for row in rows) and (code or not rows):
+            rows.append(Row(dag.dag_id, "-", f"exit code {code}" if code else "no task ran", ok=False))
+        if not all(row.ok for row in rows):
+            _tell_failure(code, log)
         say(f"    done in {time.monotonic() - began:.1f} s")
         return rows
-
-    def _tell_failure(self, code: int, log: DagTestLog) -> None:
-        say(f"    FAILED: airflow dags test ended with exit code {code}; the end of what it said:")
-        for line in "\n".join(log.raw).splitlines()[-_TAIL_LINES:]:
-            say(f"    ! {line}")
 
 
 def row_of(dag: Dag, task: TaskState, log: TaskLog, placement: Placement) -> Row:
@@ -124,6 +117,12 @@ def summary(rows: Sequence[Row], pods_left: Sequence[str]) -> str:
     if pods_left:
         parts.append(f"pods left behind: {', '.join(pods_left)}")
     return "; ".join(parts) + "."
+
+
+def _tell_failure(code: int, log: DagTestLog) -> None:
+    say(f"    FAILED: airflow dags test ended with exit code {code}; the end of what it said:")
+    for line in "\n".join(log.raw).splitlines()[-_TAIL_LINES:]:
+        say(f"    ! {line}")
 
 
 def _counted(count: int, noun: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from kpo_multicluster.testing.cluster import EmbeddedCluster
+from kpo_multicluster.testing import EmbeddedCluster
 
 from .demos import Demo, code_blocks
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from kpo_multicluster import cluster as constructors
 from kpo_multicluster.cluster import ClusterRef
-from kpo_multicluster.testing.cluster import EmbeddedCluster
+from kpo_multicluster.testing import EmbeddedCluster
 
 from .demos import ROOT, code_blocks
 
@@ -22,6 +23,13 @@ def test_every_make_target_exists(document: str) -> None:
     named = set(re.findall(r"(?:`make|\$ make) ([a-z][a-z-]+)", text))
     assert named
     assert named <= _TARGETS
+
+
+def test_make_hands_a_users_dag_on() -> None:
+    told = subprocess.run(
+        ["make", "--dry-run", "demo", "DAG=my dags/first.py"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert told.stdout.splitlines()[-1].endswith("-m demo --dag 'my dags/first.py'")
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
