@@ -213,7 +213,7 @@ class Connection:
         if opened is not None:
             session, connector = opened
             await session.close()
-            await connector.relays_closed()
+            await connector.all_closed()
 
     @property
     def _via(self) -> str:

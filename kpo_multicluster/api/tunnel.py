@@ -11,6 +11,7 @@ import asyncio
 import base64
 import socket
 import ssl
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -28,6 +29,8 @@ _HEAD_LIMIT = 64 * 1024
 _HAPPY_EYEBALLS_SECONDS = 0.25
 # A peer that vanished is noticed after about a minute, however silent the stream is.
 _KEEP_ALIVE_OPTIONS = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+# A peer that does not take the end of a connection is left after this.
+_GOODBYE_SECONDS = 0.5
 # SOCKS replies that another try cannot change: forbidden by rule, command or address type not supported.
 _FINAL_SOCKS_REPLIES = (2, 7, 8)
 
@@ -54,9 +57,22 @@ class ClusterConnector(aiohttp.TCPConnector):
         self._proxy = proxy
         self._proxy_context = proxy_context
         self._relays: set[asyncio.Future[None]] = set()
+        self._connections: weakref.WeakKeyDictionary[ResponseHandler, asyncio.Transport] = weakref.WeakKeyDictionary()
 
-    async def relays_closed(self) -> None:
-        """Waits until what carried the connections is closed too; call it after `close`."""
+    async def all_closed(self) -> None:
+        """Waits until every connection is closed, and what carried it; call it after `close`.
+
+        The library waits for those it keeps for further requests, not for one whose stream was ended in its middle: it
+        still has to say goodbye to its peer, and one that does not answer is not waited for.
+        """
+        closing = {protocol.closed: transport for protocol, transport in self._connections.items()}
+        waited_for = {closed for closed in closing if closed is not None}
+        if waited_for:
+            _, late = await asyncio.wait(waited_for, timeout=_GOODBYE_SECONDS)
+            for closed in late:
+                closing[closed].abort()
+            if late:
+                await asyncio.wait(late)
         if self._relays:
             await asyncio.wait(self._relays)
 
@@ -65,8 +81,10 @@ class ClusterConnector(aiohttp.TCPConnector):
         if self._proxy is None:
             transport, protocol = await super()._wrap_create_connection(*args, **options)
             _keep_alive(transport.get_extra_info("socket"))
-            return transport, protocol
-        return await self._tunnelled(self._proxy, args[0], **options)
+        else:
+            transport, protocol = await self._tunnelled(self._proxy, args[0], **options)
+        self._connections[protocol] = transport
+        return transport, protocol
 
     async def _tunnelled(self, proxy: Proxy, factory: Factory, *, req: aiohttp.ClientRequest, **options: Any) -> Opened:
         host, port = options["addr_infos"][0][4][:2]

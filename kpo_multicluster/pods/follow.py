@@ -130,7 +130,7 @@ class LogFollower:
         if self._still_writing(restart):
             # The kubelet closes the stream a moment before the status shows the end: wait for that rather than ask
             # for the same lines again. If it does not come, something between closed the stream: resume.
-            await self._monitor.next_change(_STATUS_LAG_SECONDS)
+            await self._monitor.wait(lambda _: not self._still_writing(restart), timeout_seconds=_STATUS_LAG_SECONDS)
         return _End.CLEAN
 
     async def _pause(self, opened: float) -> None:

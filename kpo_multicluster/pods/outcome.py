@@ -97,8 +97,15 @@ def choose(pods: Iterable[dict[str, Any]], base: str) -> tuple[dict[str, Any] | 
     A pod that is being deleted is left alone.
     """
     present = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-    newest_first = sorted(present, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
+    newest_first = sorted(present, key=_age, reverse=True)
     alive = [pod for pod in newest_first if not ended_for_good(pod, base) and lost_reason(pod) is None]
     done = [pod for pod in newest_first if succeeded(pod, base)]
     chosen = next(iter(alive or done), None)
     return chosen, [pod for pod in newest_first if pod is not chosen]
+
+
+def _age(pod: dict[str, Any]) -> tuple[str, int]:
+    """Orders pods by age; the time of creation is in whole seconds, within one the try decides."""
+    metadata = pod["metadata"]
+    number = str((metadata.get("labels") or {}).get("try_number", ""))
+    return str(metadata.get("creationTimestamp", "")), int(number) if number.isdigit() else 0

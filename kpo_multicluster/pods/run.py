@@ -243,12 +243,19 @@ class PodRun:
         return {container: cursor for container, cursor in left.items() if cursor is not None}
 
     async def exec(self, container: str, command: Sequence[str]) -> ExecResult:
-        """Runs a command in a running container of the pod.
+        """Runs a command in a container of the pod; waits until that has started.
 
         Raises:
+            PodStartError: it did not within `startup_timeout_seconds`.
             ExecError: it could not be run to its end.
             KpoMulticlusterError: the request was refused or not answered.
         """
+        seconds = self.settings.startup_timeout_seconds
+        if not await self._reach(lambda pod: has_started(pod, container), seconds):
+            raise PodStartError(
+                f"Container {container!r} of pod {name_of(self.pod)} did not start within {seconds:g} s "
+                f"(startup_timeout_seconds): {waiting_for(self.pod)}."
+            )
         return await self.api.exec(pod_path(self.pod, "exec"), command, container=container)
 
     async def events(self) -> list[PodEvent]:

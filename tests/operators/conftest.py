@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 from kpo_multicluster.cluster import ClusterRef, kubeconfig
 from kpo_multicluster.operators.pod import KubernetesPodOperator
+from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 
 @dataclass
@@ -39,6 +39,11 @@ class Ran:
 
     result: Any
     ti: FakeTaskInstance
+
+
+def gone(pods: list[dict[str, Any]]) -> bool:
+    """For `wait_until`: no pod is left."""
+    return not pods
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +77,10 @@ def ref(config: Path) -> ClusterRef:
 def make(ref: ClusterRef) -> Callable[..., KubernetesPodOperator]:
     def make(**arguments: Any) -> KubernetesPodOperator:
         defaults = {"task_id": "task", "cluster": ref, "image": "alpine:3", "cmds": ["sh", "-c"]}
-        return KubernetesPodOperator(**{**defaults, **arguments})
+        operator = KubernetesPodOperator(**{**defaults, **arguments})
+        # Airflow's own logger writes past what pytest captures.
+        operator._cached_logger = logging.getLogger("task")  # type: ignore[assignment]
+        return operator
 
     return make
 

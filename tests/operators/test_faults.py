@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 from kpo_multicluster.errors import PodLostError, XComError
+from kpo_multicluster.testing.cluster import EmbeddedCluster
 
-from .conftest import Ran
+from .conftest import Ran, gone
 
 Run = Callable[..., Ran]
 Lines = Callable[[], list[str]]
@@ -23,7 +23,7 @@ def test_a_creation_whose_answer_is_lost_is_recognised(cluster: EmbeddedCluster,
     with cluster.faults.drop("^create ", processed=True):
         run("echo 1")
     assert numbers(lines()) == [1]
-    assert cluster.pods() == []
+    cluster.wait_until(gone)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

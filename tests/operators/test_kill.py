@@ -1,12 +1,14 @@
 """A task that is killed, as Airflow kills one: SIGTERM, whose handler in the main thread calls `on_kill`.
 
-The task runs in a process of its own. Airflow's handler raises nothing, so the task must end by itself, and within the
-five seconds after which SIGKILL follows.
+The task runs in a process of its own, forked as an executor forks one. Airflow's handler raises nothing, so the task must
+end by itself, and within the five seconds after which SIGKILL follows.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,96 +17,125 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 
-TASK = """
+from .conftest import gone
+
+# Imports Airflow once, then forks a process for each task it is told of, one JSON line each.
+EXECUTOR = """
 import json, logging, os, signal, sys, time, uuid
 from airflow.sdk import BaseHook
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 
-options = json.loads(sys.argv[1])
-logging.basicConfig(level=logging.INFO, stream=open(options["log"], "w"), format="%(message)s", force=True)
-
 class TaskInstance:
     task_id, dag_id, run_id, map_index, try_number, max_tries = "task", "dag", "run", -1, 1, 1
-    id = uuid.uuid4()
+
+    def __init__(self):
+        self.id = uuid.uuid4()
+
     def xcom_push(self, key, value):
         print("pushed", key, value, flush=True)
 
-if options["slow_lookup"]:
-    lookup = BaseHook.get_connection
-    def get_connection(conn_id):
-        print("looking up", flush=True)
-        until = time.monotonic() + 1
-        while time.monotonic() < until:  # a call to the supervisor goes on after the handler has returned
-            time.sleep(0.05)
-        return lookup(conn_id)
-    BaseHook.get_connection = get_connection
+def run(options):
+    if options["slow_lookup"]:
+        lookup = BaseHook.get_connection
+        def get_connection(conn_id):
+            print("looking up", flush=True)
+            until = time.monotonic() + 1
+            while time.monotonic() < until:  # a call to the supervisor goes on after the handler has returned
+                time.sleep(0.05)
+            return lookup(conn_id)
+        BaseHook.get_connection = get_connection
+    operator = KubernetesPodOperator(
+        task_id="task", kubernetes_conn_id="cluster", image="alpine:3", **options["arguments"]
+    )
+    logging.basicConfig(level=logging.INFO, stream=open(options["log"], "w"), format="%(message)s", force=True)
+    operator._cached_logger = logging.getLogger("task")
+    signal.signal(signal.SIGTERM, lambda number, frame: operator.on_kill())
+    try:
+        operator.execute({"ti": TaskInstance()})
+        ended = "succeeded"
+    except BaseException as error:
+        ended = f"{type(error).__name__}: {error}"
+    print(f"ended {ended}", flush=True)
 
-operator = KubernetesPodOperator(task_id="task", kubernetes_conn_id="cluster", image="alpine:3", **options["arguments"])
-signal.signal(signal.SIGTERM, lambda number, frame: operator.on_kill())
-try:
-    operator.execute({"ti": TaskInstance()})
-    ended = "succeeded"
-except BaseException as error:
-    ended = f"{type(error).__name__}: {error}"
-print(json.dumps({"ended": ended}), flush=True)
+for line in sys.stdin:
+    options = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(options["output"], os.O_WRONLY), 1)
+        run(options)
+        os._exit(0)
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
+    print("reaped", flush=True)
 """
 
 
 class Task:
-    """The process."""
+    """One task's process."""
 
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
-        self.process = process
-        self.log = log
-        self.output: list[str] = []
+    def __init__(self, executor: subprocess.Popen[str], options: dict[str, Any]) -> None:
+        assert executor.stdin is not None
+        assert executor.stdout is not None
+        self._executor = executor
+        self.log = Path(options["log"])
+        os.mkfifo(options["output"])
+        executor.stdin.write(json.dumps(options) + "\n")
+        executor.stdin.flush()
+        self.pid = int(executor.stdout.readline())
+        self._output = Path(options["output"]).open()
 
-    def read_until(self, word: str) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output.append(line)
+    def read_until(self, word: str) -> str:
+        for line in self._output:
             if word in line:
-                return
-        pytest.fail(f"the task ended before {word!r}: {self.output}")
+                return line
+        pytest.fail(f"the task ended without {word!r}")
 
     def terminate(self) -> tuple[str, float]:
         """What the task ended with, and the seconds it took to."""
         started = time.monotonic()
-        self.process.terminate()
-        rest, _ = self.process.communicate(timeout=20)
-        return json.loads(rest.splitlines()[-1])["ended"], time.monotonic() - started
+        os.kill(self.pid, signal.SIGTERM)
+        ended = "\n".join([self.read_until("ended ").removeprefix("ended ").strip(), *self._output])
+        return ended, time.monotonic() - started
+
+    def close(self) -> None:
+        assert self._executor.stdout is not None
+        self._output.close()
+        if Path(f"/proc/{self.pid}").exists():
+            os.kill(self.pid, signal.SIGKILL)
+        assert self._executor.stdout.readline() == "reaped\n"
+
+
+@pytest.fixture(scope="module")
+def executor(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(config)}}
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
+        "AIRFLOW_CONN_CLUSTER": json.dumps(connection),
+    }
+    arguments = [sys.executable, "-c", EXECUTOR]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 @pytest.fixture
-def start(config: Path, tmp_path: Path) -> Iterator[Any]:
+def start(executor: subprocess.Popen[str], tmp_path: Path) -> Iterator[Any]:
     tasks: list[Task] = []
 
     def start(*, slow_lookup: bool = False, **arguments: Any) -> Task:
-        connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(config)}}
-        options = {"log": str(tmp_path / "log"), "slow_lookup": slow_lookup, "arguments": arguments}
-        process = subprocess.Popen(
-            [sys.executable, "-c", TASK, json.dumps(options)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={
-                "PATH": "/usr/bin:/bin",
-                "AIRFLOW_HOME": str(tmp_path / "airflow"),
-                "AIRFLOW_CONN_CLUSTER": json.dumps(connection),
-            },
-        )
-        tasks.append(Task(process, tmp_path / "log"))
+        paths = {"log": str(tmp_path / "log"), "output": str(tmp_path / "output")}
+        tasks.append(Task(executor, {**paths, "slow_lookup": slow_lookup, "arguments": arguments}))
         return tasks[-1]
 
     yield start
     for task in tasks:
-        if task.process.poll() is None:
-            task.process.kill()
-        task.process.communicate()
-
-
-def all_gone(pods: list[dict[str, Any]]) -> bool:
-    return pods == []
+        task.close()
 
 
 def test_during_the_run_the_pod_is_deleted_and_the_task_fails(cluster: EmbeddedCluster, start: Any) -> None:
@@ -113,7 +144,7 @@ def test_during_the_run_the_pod_is_deleted_and_the_task_fails(cluster: EmbeddedC
     ended, seconds = task.terminate()
     assert ended.startswith("PodRunError: The task was killed. Pod default/task-")
     assert seconds < 5
-    cluster.wait_until(all_gone)
+    cluster.wait_until(gone)
 
 
 def test_during_a_connection_lookup_no_pod_is_started(cluster: EmbeddedCluster, start: Any) -> None:
@@ -129,12 +160,14 @@ def test_during_200000_log_lines(cluster: EmbeddedCluster, start: Any) -> None:
     task = start(cmds=["sh", "-c"], arguments=["seq 200000; sleep 300"], termination_grace_period=0)
     task.read_until("pushed pod_namespace")
     deadline = time.monotonic() + 20
-    while not (task.log.exists() and task.log.stat().st_size > 20_000) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    while not (task.log.exists() and task.log.stat().st_size > 20_000):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
     ended, seconds = task.terminate()
+    assert task.log.read_text().count("\n") < 190_000, "it was to be killed in the middle"
     assert ended.startswith("PodRunError: The task was killed.")
     assert seconds < 5
-    cluster.wait_until(all_gone)
+    cluster.wait_until(gone)
 
 
 def test_while_the_pod_s_creation_is_unanswered_the_pod_is_found_and_deleted(
@@ -146,7 +179,7 @@ def test_while_the_pod_s_creation_is_unanswered_the_pod_is_found_and_deleted(
         ended, seconds = task.terminate()
     assert ended.startswith("PodRunError: The task was killed. Pod default/task-")
     assert seconds < 5
-    cluster.wait_until(all_gone)
+    cluster.wait_until(gone)
 
 
 def test_with_an_api_server_that_no_longer_answers_the_pod_that_may_remain_is_named(

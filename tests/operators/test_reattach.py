@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import PodFailedError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
+from kpo_multicluster.testing.cluster import EmbeddedCluster
 
-from .conftest import FakeTaskInstance, Ran
+from .conftest import FakeTaskInstance, Ran, gone
 
 Run = Callable[..., Ran]
 Lines = Callable[[], list[str]]
@@ -35,7 +35,12 @@ def abandon(ref: ClusterRef) -> Callable[..., FakeTaskInstance]:
     def abandon(script: str, ti: FakeTaskInstance | None = None, **arguments: object) -> FakeTaskInstance:
         ti = ti or FakeTaskInstance("task", max_tries=2)
         operator = Abandoned(
-            task_id="task", cluster=ref, image="alpine:3", cmds=["sh", "-c"], arguments=[script], **arguments
+            task_id="task",
+            cluster=ref,
+            image="alpine:3",
+            cmds=["sh", "-c"],
+            arguments=[script],
+            **{"termination_grace_period": 1, **arguments},
         )
         with pytest.raises(WorkerDied):
             operator.execute({"ti": ti})  # type: ignore[typeddict-item]
@@ -75,7 +80,7 @@ def test_a_pod_that_failed_meanwhile_is_replaced(
     cluster.wait_until(lambda pods: all(pod["status"].get("phase") == "Failed" for pod in pods))
     ran = run("echo new", ti=again(first))
     assert ran.ti.pushed["pod_name"] != first.pushed["pod_name"]
-    assert cluster.pods() == []
+    cluster.wait_until(gone)
 
 
 def test_a_finished_task_that_is_cleared_starts_a_new_pod(cluster: EmbeddedCluster, run: Run) -> None:
@@ -100,7 +105,7 @@ def test_of_two_left_over_pods_one_is_gone_on_with_and_the_other_removed(
     second = abandon("sleep 1; echo here", ti=again(first), reattach_on_restart=False)
     ran = run("false", ti=again(second))
     assert ran.ti.pushed["pod_name"] == second.pushed["pod_name"]
-    cluster.wait_until(lambda pods: pods == [])
+    cluster.wait_until(gone)
 
 
 def test_another_task_s_pod_is_left_alone(

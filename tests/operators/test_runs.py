@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 from kpo_multicluster.airflow_names import AirflowSkipException
 from kpo_multicluster.errors import ConflictError, InvalidError, PodFailedError, PodStartError, XComError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
+from kpo_multicluster.testing.cluster import EmbeddedCluster
 
-from .conftest import FakeTaskInstance, Ran
+from .conftest import FakeTaskInstance, Ran, gone
 
 Run = Callable[..., Ran]
 Lines = Callable[[], list[str]]
@@ -66,7 +66,7 @@ def test_the_log_and_the_pod_s_place_are_told(cluster: EmbeddedCluster, run: Run
     assert ran.ti.pushed["pod_namespace"] == "default"
     assert ran.ti.pushed["pod_name"].startswith("task-")
     assert any(cluster.server in line for line in lines())
-    assert cluster.pods() == []
+    cluster.wait_until(gone)
 
 
 def test_a_result_is_returned(run: Run) -> None:
@@ -88,7 +88,7 @@ def test_a_result_that_is_no_json_fails_the_task_and_the_pod_is_gone(cluster: Em
     with pytest.raises(XComError, match="JSON") as raised:
         run("echo '{secret' > /airflow/xcom/return.json", do_xcom_push=True)
     assert "secret" not in str(raised.value)
-    assert cluster.pods() == []
+    cluster.wait_until(gone)
 
 
 def test_a_result_of_a_failed_run_is_pushed_all_the_same(run: Run) -> None:
@@ -110,7 +110,7 @@ def test_a_failure_says_exit_code_and_last_lines(run: Run) -> None:
 
 def test_a_signal_that_killed_the_container_is_named(run: Run) -> None:
     with pytest.raises(PodFailedError, match="killed by signal 9"):
-        run("kill -9 $$", cmds=["sh", "-c"])
+        run("sleep 60 & kill -9 $!; wait $!")
 
 
 def test_a_failed_pod_s_manifest_is_logged_without_its_values(run: Run, lines: Lines) -> None:
@@ -149,13 +149,13 @@ def test_a_pod_that_finds_no_node_ends_with_the_scheduler_s_reason(
     assert "schedule_timeout_seconds" in str(raised.value)
     assert "nodes are available" in str(raised.value)
     assert any("FailedScheduling" in line for line in lines())
-    assert cluster.pods() == []
+    cluster.wait_until(gone)
 
 
 def test_a_pod_that_the_server_refuses_shows_the_fields(cluster: EmbeddedCluster, run: Run) -> None:
     with pytest.raises(InvalidError, match=r"spec\.containers"):
         run(volume_mounts=[{"name": "nowhere", "mountPath": "/x"}])
-    assert cluster.pods() == []
+    cluster.wait_until(gone)
 
 
 def test_a_sidecar_that_never_ends_holds_the_task_no_longer_than_asked(run: Run, lines: Lines) -> None:

@@ -183,3 +183,9 @@ def test_the_newest_of_several_living_pods_is_kept() -> None:
     old, new = make("old", containerStatuses=[running("base")]), make("new", containerStatuses=[running("base")])
     new["metadata"]["creationTimestamp"] = "2026-01-01T00:02:00Z"
     assert choose([old, new], "base") == (new, [old])
+
+
+def test_of_pods_of_the_same_second_the_later_try_s_is_the_newer() -> None:
+    first, second = make("first", containerStatuses=[running("base")]), make("second", containerStatuses=[running("base")])
+    first["metadata"]["labels"], second["metadata"]["labels"] = {"try_number": "1"}, {"try_number": "2"}
+    assert choose([first, second], "base") == (second, [first])
