@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import ssl
 from collections.abc import Callable
@@ -98,6 +99,7 @@ def error_chain(error: BaseException) -> list[BaseException]:
     return found
 
 
+@functools.cache
 def payload(size: int) -> bytes:
     """Bytes in which a lost or doubled part shows."""
     return b"".join(b"%d," % number for number in itertools.islice(itertools.count(), size // 4))[:size]
