@@ -96,8 +96,8 @@ def name_error(reference: str) -> str:
         return ""
     reason = "invalid reference format"
     if _REFERENCE.fullmatch(reference.lower()):
-        name = reference.partition(":")[0]
-        reason += f": repository name ({name if '/' in name else f'library/{name}'}) must be lowercase"
+        name = _repository(reference).partition("/")[2]
+        reason += f": repository name ({name}) must be lowercase"
     return f'Failed to apply default image tag "{reference}": couldn\'t parse image name "{reference}": {reason}'
 
 
@@ -106,7 +106,8 @@ def _repository(reference: str) -> str:
     first, slash, _ = name.partition("/")
     if not slash:
         return f"docker.io/library/{name}"
-    if "." in first or ":" in first or first == "localhost":
+    # A name with capitals cannot be a repository, so it is taken for a registry.
+    if "." in first or ":" in first or first == "localhost" or first != first.lower():
         return name
     return f"docker.io/{name}"
 

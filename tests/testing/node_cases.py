@@ -126,6 +126,17 @@ class Pod:
         batches = self._owner.node.read_log(self.uid, name, LogOptions(**options))
         return b"".join([batch async for batch in batches]).decode()
 
+    async def said(self, text: str, name: str = "base") -> None:
+        """Waits until a container's log contains something."""
+        await self._owner.store.until(lambda: bool(self.state(name)) and "waiting" not in self.state(name))
+        said = ""
+        batches = self._owner.node.read_log(self.uid, name, LogOptions(follow=True))
+        async for batch in batches:
+            said += batch.decode()
+            if text in said:
+                return
+        raise AssertionError(f"{text!r} is not in {said!r}")
+
     async def result(self) -> str:
         """Waits for the pod's success; its log."""
         phase = await self.over()

@@ -1,0 +1,456 @@
+"""Pods on a node: phases, conditions, events, init containers, sidecars, deadlines and deletion."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from kpo_multicluster.testing.interfaces import Node, NodeStore
+from kpo_multicluster.testing.node import LocalNode
+
+from .node_cases import FakeStore, NodeUnderTest, pod_manifest, running_node
+
+TRAP = "trap 'echo stopping; exit {code}' TERM; echo up; while :; do sleep 0.01; done"
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[NodeUnderTest]:
+    async with running_node() as under_test:
+        yield under_test
+
+
+def container(name: str, script: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "image": "alpine", "command": ["sh", "-c", script], **fields}
+
+
+def conditions(status: dict[str, Any]) -> dict[str, str]:
+    return {entry["type"]: entry["status"] + entry.get("reason", "") for entry in status["conditions"]}
+
+
+def events_of(under_test: NodeUnderTest, name: str = "base") -> list[tuple[str, str, str]]:
+    return [
+        (kind, reason, message)
+        for kind, reason, message, path in under_test.store.events
+        if path.endswith(f"{{{name}}}")
+    ]
+
+
+def test_both_sides_fit_their_protocols() -> None:
+    store: NodeStore = FakeStore()
+    node: Node = LocalNode(store, name="n", images={})
+    assert node.name == "n"
+
+
+async def test_a_pod_that_succeeds(node: NodeUnderTest) -> None:
+    pod = await node.run("echo", "hello")
+    assert await pod.over() == "Succeeded"
+    assert await pod.log() == "hello\n"
+    seen = [(status["phase"], *pod_states(status)) for status in pod.history]
+    assert seen == [
+        ("Pending", "waiting"),
+        ("Running", "running"),
+        ("Running", "terminated"),
+        ("Succeeded", "terminated"),
+    ]
+    assert conditions(pod.history[0]) == {
+        "PodReadyToStartContainers": "False",
+        "Initialized": "True",
+        "Ready": "FalseContainersNotReady",
+        "ContainersReady": "FalseContainersNotReady",
+        "PodScheduled": "True",
+    }
+    assert conditions(pod.history[1]) == {
+        "PodReadyToStartContainers": "True",
+        "Initialized": "True",
+        "Ready": "True",
+        "ContainersReady": "True",
+        "PodScheduled": "True",
+    }
+    assert conditions(pod.status) == {
+        "PodReadyToStartContainers": "False",
+        "Initialized": "TruePodCompleted",
+        "Ready": "FalsePodCompleted",
+        "ContainersReady": "FalsePodCompleted",
+        "PodScheduled": "True",
+    }
+    ended = pod.state()["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (0, "Completed")
+    assert ended["startedAt"] <= ended["finishedAt"]
+    assert re.fullmatch(r"local://[0-9a-f]{64}", ended["containerID"])
+    status = pod.container()
+    assert (status["ready"], status["started"], status["restartCount"]) == (False, False, 0)
+    assert status["imageID"] == "local://docker.io/library/alpine:latest"
+    assert pod.status["qosClass"] == "BestEffort"
+    assert pod.status["hostIP"] == "127.0.0.1"
+    assert pod.status["podIP"].startswith("127.")
+    assert pod.status["podIPs"] == [{"ip": pod.status["podIP"]}]
+    scheduled = next(entry for entry in pod.status["conditions"] if entry["type"] == "PodScheduled")
+    assert scheduled["lastTransitionTime"] == "2026-01-01T00:00:00Z"
+
+
+def pod_states(status: dict[str, Any]) -> list[str]:
+    return [next(iter(entry["state"])) for entry in status["containerStatuses"]]
+
+
+async def test_events_are_a_kubelet_s(node: NodeUnderTest) -> None:
+    pod = await node.run("sh", "-c", TRAP.format(code=0))
+    await pod.said("up")
+    await pod.stop(10)
+    assert events_of(node) == [
+        ("Normal", "ImageNotPulled", 'Image "alpine" is not pulled: its command runs with the files of this machine'),
+        ("Normal", "Pulled", 'Container image "alpine" already present on machine'),
+        ("Normal", "Created", "Created container: base"),
+        ("Normal", "Started", "Started container base"),
+        ("Normal", "Killing", "Stopping container base"),
+    ]
+    assert {path for *_, path in node.store.events} == {"spec.containers{base}"}
+
+
+@pytest.mark.parametrize("code", [1, 42, 137, 255])
+async def test_a_pod_that_fails(node: NodeUnderTest, code: int) -> None:
+    pod = await node.run("sh", "-c", f"exit {code}")
+    assert await pod.over() == "Failed"
+    ended = pod.state()["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (code, "Error")
+    assert conditions(pod.status)["Ready"] == "FalsePodFailed"
+
+
+async def test_a_command_that_does_not_exist(node: NodeUnderTest) -> None:
+    pod = await node.run("nosuch", "--flag")
+    assert await pod.over() == "Failed"
+    message = (
+        "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
+        'unable to start container process: exec: "nosuch": executable file not found in $PATH: unknown'
+    )
+    ended = pod.state()["terminated"]
+    assert (ended["exitCode"], ended["reason"], ended["message"]) == (128, "StartError", message)
+    assert ended["startedAt"] == "1970-01-01T00:00:00Z"
+    assert events_of(node)[-1] == ("Warning", "Failed", f"Error: {message}")
+    assert await pod.log() == ""
+
+
+async def test_a_pod_ends_when_its_last_container_has(node: NodeUnderTest) -> None:
+    pod = await node.run_spec({"containers": [container("zz", "exit 0"), container("aa", "sleep 0.2; exit 3")]})
+    assert await pod.over() == "Failed"
+    assert [entry["name"] for entry in pod.status["containerStatuses"]] == ["aa", "zz"]
+    assert [entry["state"]["terminated"]["exitCode"] for entry in pod.status["containerStatuses"]] == [3, 0]
+    between = [status for status in pod.history if pod_states(status) == ["running", "terminated"]]
+    assert {status["phase"] for status in between} == {"Running"}
+    message = "containers with unready status: [zz]"
+    assert message in [entry.get("message") for status in between for entry in status["conditions"]]
+
+
+async def test_init_containers_run_in_order(node: NodeUnderTest) -> None:
+    mount = [{"name": "work", "mountPath": "/work"}]
+    pod = await node.run_spec(
+        {
+            "initContainers": [
+                container("first", "echo first >> /work/order; sleep 0.05", volumeMounts=mount),
+                container("second", "echo second >> /work/order", volumeMounts=mount),
+            ],
+            "containers": [container("base", "cat /work/order", volumeMounts=mount)],
+            "volumes": [{"name": "work", "emptyDir": {}}],
+        }
+    )
+    assert await pod.result() == "first\nsecond\n"
+    first = pod.history[0]
+    assert [entry["state"]["waiting"]["reason"] for entry in first["initContainerStatuses"]] == ["PodInitializing"] * 2
+    assert first["containerStatuses"][0]["state"]["waiting"]["reason"] == "PodInitializing"
+    assert conditions(first)["Initialized"] == "FalseContainersNotInitialized"
+    incomplete = next(entry for entry in first["conditions"] if entry["type"] == "Initialized")
+    assert incomplete["message"] == "containers with incomplete status: [first second]"
+    assert {status["phase"] for status in pod.history if "running" in str(status["initContainerStatuses"])} == {
+        "Pending"
+    }
+    assert [entry["ready"] for entry in pod.status["initContainerStatuses"]] == [True, True]
+    assert "spec.initContainers{second}" in {path for *_, path in node.store.events}
+
+
+async def test_a_failed_init_container_fails_the_pod(node: NodeUnderTest) -> None:
+    pod = await node.run_spec(
+        {"initContainers": [container("init", "exit 4")], "containers": [container("base", "echo never")]}
+    )
+    assert await pod.over() == "Failed"
+    assert pod.state("init")["terminated"]["exitCode"] == 4
+    assert pod.state() == {"waiting": {"reason": "PodInitializing"}}
+    with pytest.raises(LookupError, match=r'container "base" in pod "pod-\d+" is waiting to start: PodInitializing'):
+        await pod.log()
+
+
+async def test_a_native_sidecar_serves_the_others_and_does_not_hold_the_pod(node: NodeUnderTest) -> None:
+    mount = [{"name": "work", "mountPath": "/work"}]
+    sidecars = [
+        container(
+            name,
+            f"trap 'echo {name} stops >> /work/order; cat /work/order; exit 5' TERM; echo {name} up >> /work/order;"
+            "while :; do sleep 0.01; done",
+            restartPolicy="Always",
+            volumeMounts=mount,
+        )
+        for name in ("one", "two")
+    ]
+    main = "until grep -q 'two up' /work/order; do sleep 0.01; done; echo main >> /work/order"
+    pod = await node.run_spec(
+        {
+            "initContainers": [sidecars[0], container("init", "true"), sidecars[1]],
+            "containers": [container("base", main, volumeMounts=mount)],
+            "volumes": [{"name": "work", "emptyDir": {}}],
+        }
+    )
+    assert await pod.over() == "Succeeded"
+    assert await pod.log("one") == "one up\ntwo up\nmain\ntwo stops\none stops\n"
+    assert pod.state("one")["terminated"]["exitCode"] == 5
+    assert [entry["name"] for entry in pod.status["initContainerStatuses"]] == ["one", "init", "two"]
+    while_stopping = [status for status in pod.history if pod_states(status) == ["terminated"]][:-1]
+    assert {status["phase"] for status in while_stopping} == {"Running"}
+    running = next(status for status in pod.history if pod_states(status) == ["running"])
+    assert [(entry["ready"], entry["started"]) for entry in running["initContainerStatuses"]] == [
+        (True, True),
+        (True, False),
+        (True, True),
+    ]
+
+
+async def test_a_sidecar_that_ends_is_started_again(node: NodeUnderTest) -> None:
+    pod = await node.run_spec(
+        {
+            "initContainers": [container("side", "sleep 0.05; exit 1", restartPolicy="Always")],
+            "containers": [container("base", TRAP.format(code=0))],
+        }
+    )
+    await node.store.until(lambda: pod.container("side").get("restartCount", 0) >= 2)
+    assert pod.status["phase"] == "Running"
+    assert conditions(pod.status)["Initialized"] == "True"
+    await pod.stop(1)
+
+
+async def test_a_sidecar_that_cannot_start_holds_what_comes_after_it(node: NodeUnderTest) -> None:
+    pod = await node.run_spec(
+        {
+            "initContainers": [{**container("side", "", restartPolicy="Always"), "command": ["nosuch"]}],
+            "containers": [container("base", "true")],
+        }
+    )
+    await pod.waiting("CrashLoopBackOff", "side")
+    assert pod.status["phase"] == "Pending"
+    assert pod.state() == {"waiting": {"reason": "PodInitializing"}}
+    await pod.stop(0)
+
+
+@pytest.mark.parametrize(("trapped", "code"), [(0, 0), (3, 3), (143, 143)])
+async def test_deletion_lets_the_container_end_itself(node: NodeUnderTest, trapped: int, code: int) -> None:
+    pod = await node.run("sh", "-c", TRAP.format(code=trapped))
+    await pod.said("up")
+    log = asyncio.create_task(pod.log(follow=True))
+    await pod.stop(30)
+    assert await log == "up\nstopping\n"
+    assert pod.state()["terminated"]["exitCode"] == code
+    assert pod.status["phase"] == ("Failed" if code else "Succeeded")
+    with pytest.raises(LookupError, match="cannot be found"):
+        await pod.log()
+
+
+async def test_deletion_kills_after_the_grace_period(node: NodeUnderTest) -> None:
+    pod = await node.run("sleep", "100")
+    await pod.running()
+    began = time.monotonic()
+    await pod.stop(0.3)
+    assert 0.3 <= time.monotonic() - began < 5
+    assert pod.state()["terminated"]["exitCode"] == 137
+    assert node.store.removed == [pod.uid]
+
+
+async def test_a_shorter_grace_period_overtakes_the_first(node: NodeUnderTest) -> None:
+    pod = await node.run("sleep", "100")
+    await pod.running()
+    await node.node.stop_pod(pod.manifest, 60)
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    await pod.stop(0)
+    assert time.monotonic() - began < 5
+    assert node.store.removed == [pod.uid]
+    assert node.store.reasons().count("Killing") == 1
+
+
+async def test_deletion_of_a_pod_that_has_ended_or_never_came(node: NodeUnderTest) -> None:
+    pod = await node.run("true")
+    await pod.over()
+    await pod.stop(30)
+    stranger = pod_manifest({"containers": [container("base", "true")]})
+    await node.node.stop_pod(stranger, 30)
+    await node.store.until(lambda: stranger["metadata"]["uid"] in node.store.removed)
+
+
+async def test_deletion_before_anything_started(node: NodeUnderTest) -> None:
+    pod = await node.run("echo", "never")
+    await pod.stop(30)
+    assert node.store.removed == [pod.uid]
+    assert pod.status["phase"] in ("Failed", "Succeeded")
+
+
+async def test_deletion_stops_sidecars_last(node: NodeUnderTest) -> None:
+    sidecar = "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    pod = await node.run_spec(
+        {
+            "initContainers": [container("side", sidecar, restartPolicy="Always")],
+            "containers": [container("base", TRAP.format(code=0).replace("exit 0", "sleep 0.1; exit 0"))],
+        }
+    )
+    await pod.said("up")
+    await pod.stop(30)
+    ended = [
+        next(iter(status["initContainerStatuses"][0]["state"]))
+        for status in pod.history
+        if "terminated" in pod_states(status)
+    ]
+    assert ended[0] == "running"
+    assert ended[-1] == "terminated"
+
+
+async def test_active_deadline(node: NodeUnderTest) -> None:
+    pod = await node.run("sh", "-c", TRAP.format(code=7), activeDeadlineSeconds=1)
+    assert await pod.over() == "Failed"
+    message = "Pod was active on the node longer than the specified deadline"
+    assert (pod.status["reason"], pod.status["message"]) == ("DeadlineExceeded", message)
+    assert pod.state()["terminated"]["exitCode"] == 7
+    assert ("Normal", "DeadlineExceeded", message, "") in node.store.events
+    assert [status.get("reason") for status in pod.history if "running" in pod_states(status)] == [None]
+    await pod.stop(1)
+
+
+async def test_active_deadline_that_is_not_reached(node: NodeUnderTest) -> None:
+    pod = await node.run("true", activeDeadlineSeconds=100)
+    assert await pod.over() == "Succeeded"
+
+
+async def test_active_deadline_can_be_shortened(node: NodeUnderTest) -> None:
+    pod = await node.run("sh", "-c", TRAP.format(code=0), activeDeadlineSeconds=100)
+    await pod.said("up")
+    pod.manifest["spec"]["activeDeadlineSeconds"] = 1
+    await node.node.update_pod(pod.manifest)
+    assert await pod.over() == "Failed"
+    assert pod.status["reason"] == "DeadlineExceeded"
+
+
+async def test_active_deadline_of_a_pod_that_never_started(node: NodeUnderTest) -> None:
+    pod = await node.run("true", base={"envFrom": [{"secretRef": {"name": "none"}}]}, activeDeadlineSeconds=1)
+    await pod.waiting("CreateContainerConfigError")
+    assert await pod.over() == "Failed"
+    assert pod.state()["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+async def test_termination_message(node: NodeUnderTest) -> None:
+    pod = await node.run("sh", "-c", "printf 'because \\303\\274' > /dev/termination-log; exit 1")
+    await pod.over()
+    assert pod.state()["terminated"]["message"] == "because ü"
+    pod = await node.run(
+        "sh",
+        "-c",
+        "head -c 5000 /dev/zero | tr '\\0' x > /tmp/message",
+        base={"terminationMessagePath": "/tmp/message"},
+    )
+    await pod.over()
+    assert pod.state()["terminated"]["message"] == "x" * 4096
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo last words; exit 1", "last words\n"),
+        ("echo last words; exit 0", None),
+        ("echo log; echo file > /dev/termination-log; exit 1", "file\n"),
+        ("i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done; exit 1", "line 199\n"),
+    ],
+)
+async def test_termination_message_from_the_log(node: NodeUnderTest, script: str, message: str | None) -> None:
+    pod = await node.run("sh", "-c", script, base={"terminationMessagePolicy": "FallbackToLogsOnError"})
+    await pod.over()
+    told = pod.state()["terminated"].get("message")
+    if script.startswith("i=0"):
+        assert told.splitlines() == [f"line {number}" for number in range(120, 200)]
+    else:
+        assert told == message
+
+
+async def test_hooks(node: NodeUnderTest) -> None:
+    lifecycle = {
+        "postStart": {"exec": {"command": ["sh", "-c", "echo started > /tmp/hook"]}},
+        "preStop": {"exec": {"command": ["sh", "-c", "echo stopped > /tmp/hook; sleep 0.1"]}},
+    }
+    wait = "while :; do sleep 0.01; done"
+    script = f"trap 'cat /tmp/hook; exit 0' TERM; until [ -s /tmp/hook ]; do sleep 0.01; done; cat /tmp/hook; {wait}"
+    pod = await node.run("sh", "-c", script, base={"lifecycle": lifecycle})
+    await pod.said("started")
+    log = asyncio.create_task(pod.log(follow=True))
+    await pod.stop(10)
+    assert await log == "started\nstopped\n"
+
+
+async def test_hooks_that_fail(node: NodeUnderTest) -> None:
+    pod = await node.run(
+        "sh", "-c", TRAP.format(code=0), base={"lifecycle": {"postStart": {"exec": {"command": ["false"]}}}}
+    )
+    await pod.over()
+    assert ("Warning", "FailedPostStartHook", "PostStartHook failed") in events_of(node)
+    pod = await node.run("sh", "-c", TRAP.format(code=0), base={"lifecycle": {"preStop": {"httpGet": {"port": 1}}}})
+    await pod.said("up")
+    await pod.stop(5)
+    assert ("Warning", "FailedPreStopHook", "PreStopHook failed") in events_of(node)
+
+
+async def test_a_pod_that_is_given_twice_runs_once(node: NodeUnderTest) -> None:
+    pod = await node.run("echo", "once")
+    await node.node.run_pod(pod.manifest)
+    assert await pod.result() == "once\n"
+    assert node.store.reasons().count("Started") == 1
+
+
+async def test_a_store_that_fails_does_not_take_the_node_down(
+    node: NodeUnderTest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("store is broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.store, "record_event", fail)
+        pod = await node.run("sleep", "100")
+        assert await pod.over() == "Failed"
+    assert "store is broken" in caplog.text
+    assert pod.status["reason"] == "NodeError"
+    assert await (await node.run("echo", "fine")).result() == "fine\n"
+
+
+async def test_ended_pods_leave_only_their_logs(node: NodeUnderTest) -> None:
+    mount = [{"name": "work", "mountPath": "/work"}]
+    pod = await node.run(
+        "touch", "/work/file", base={"volumeMounts": mount}, volumes=[{"name": "work", "emptyDir": {}}]
+    )
+    await pod.result()
+    directory = node.node._runtime.directory / "pods" / pod.uid
+    while (directory / "volumes").exists():
+        await asyncio.sleep(0.005)
+    await pod.stop(0)
+    assert not directory.exists()
+
+
+async def test_a_closed_node_leaves_nothing() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    async with running_node() as under_test:
+        directory = under_test.node._runtime.directory
+        pods = [await under_test.run("sleep", "500") for _ in range(3)]
+        stuck = await under_test.run("true", base={"image": "Not A Name"})
+        for pod in pods:
+            await pod.running()
+        await stuck.waiting("InvalidImageName")
+        await under_test.node.stop_pod(pods[0].manifest, 60)
+        followers = [asyncio.create_task(pod.log(follow=True)) for pod in pods]
+        await asyncio.sleep(0.05)
+    assert not directory.exists()
+    assert await asyncio.gather(*followers) == [""] * 3
+    assert len(os.listdir("/proc/self/fd")) == before
