@@ -1,7 +1,7 @@
 """A task that is killed, as Airflow kills one: SIGTERM, whose handler in the main thread calls `on_kill`.
 
-The task runs in a process of its own, forked as an executor forks one. Airflow's handler raises nothing, so the task must
-end by itself, and within the five seconds after which SIGKILL follows.
+The task runs in a process of its own, forked as an executor forks one. Airflow's handler raises nothing, so the task
+must end by itself, and within the five seconds after which SIGKILL follows.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Task:
         executor.stdin.write(json.dumps(options) + "\n")
         executor.stdin.flush()
         self.pid = int(executor.stdout.readline())
-        self._output = Path(options["output"]).open()
+        self._output = Path(options["output"]).open()  # noqa: SIM115 - closed with the task
 
     def read_until(self, word: str) -> str:
         for line in self._output:
