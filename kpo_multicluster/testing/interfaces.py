@@ -106,6 +106,10 @@ class Node(Protocol):
         """Begins to run a pod that was bound to this node; returns at once."""
         ...
 
+    async def update_pod(self, pod: dict[str, Any]) -> None:
+        """Takes on a changed spec of a pod that runs here; only `activeDeadlineSeconds` can matter to it."""
+        ...
+
     async def stop_pod(self, pod: dict[str, Any], grace_seconds: float) -> None:
         """Ends a pod whose deletion began, then calls `NodeStore.remove`; returns at once.
 

@@ -1,0 +1,1 @@
+"""The API server of the embedded cluster: what a request becomes, without the processes of a node."""
