@@ -105,3 +105,15 @@ def test_dry_runs_are_equal(upstream: Any, values: Values, cases: list[Choice]) 
         dry = replace(identity(around), run_id=None, in_cluster=None, attempt="")
         built = build_manifest(pod_arguments(mine, around), dry)
         assert not list(differences(compared(built, mine), compared(sent(pod), mine)))
+
+
+def test_the_operator_builds_the_same(upstream: Any, values: Values, cases: list[Choice]) -> None:
+    from kpo_multicluster.operators.pod import KubernetesPodOperator
+
+    for case in cases:
+        (mine, around), (their, _) = split(made(values, case)), split(made(values, case))
+        around |= {name: None for name in around if name.startswith(("xcom_", "cluster_"))}
+        operator = KubernetesPodOperator(task_id=around["task_id"], **mine)
+        built = sent(operator.build_pod_request_obj(dry_run=True))
+        expected = sent(upstream_operator(upstream, their, around).build_pod_request_obj(dry_run=True))
+        assert not list(differences(compared(built, mine), compared(expected, mine)))
