@@ -23,6 +23,7 @@ metadata:
   name: from-file
   labels: {app: file, level: 3, on: true, none: null}
   annotations: {owner: data, rank: 7}
+  finalizers: [of/file]
 spec:
   serviceAccountName: from-file
   priorityClassName: low
@@ -40,6 +41,7 @@ spec:
       envFrom: [{configMapRef: {name: from-file}}]
       ports: [{containerPort: "8080"}]
       volumeMounts: [{name: scratch, mountPath: /scratch}]
+      volumeDevices: [{name: raw, devicePath: /dev/raw}]
       livenessProbe: {httpGet: {path: /live, port: 8080}, periodSeconds: 3}
     - name: logger
       image: logger:1
@@ -225,8 +227,14 @@ def _template_values(k: Any, whole: Path, single: Path) -> Values:
         )
 
     def main() -> Any:
+        devices = [k.V1VolumeDevice(name="disk", device_path="/dev/disk")]
         return k.V1Container(
-            name="base", image="spec:1", env=[k.V1EnvVar(name="S", value="s")], working_dir="/w", tty=True
+            name="base",
+            image="spec:1",
+            env=[k.V1EnvVar(name="S", value="s")],
+            working_dir="/w",
+            tty=True,
+            volume_devices=devices,
         )
 
     def full(**changes: Any) -> Any:
