@@ -89,7 +89,8 @@ class ClusterRef:
         unknown = sorted(set(data) - set(_FIELDS))
         if unknown or not isinstance(data.get("kind"), str) or not isinstance(data.get("options", {}), Mapping):
             raise ConfigurationError(
-                f"Not a cluster reference: expected the fields {', '.join(_FIELDS)}, got {', '.join(sorted(data)) or 'none'}."
+                f"Not a cluster reference: expected the fields {', '.join(_FIELDS)}, "
+                f"got {', '.join(sorted(data)) or 'none'}."
             )
         return cls(**{key: data[key] for key in _FIELDS if key in data})
 

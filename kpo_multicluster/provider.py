@@ -10,7 +10,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "kpo-multicluster",
         "name": "Kubernetes pods on many clusters",
-        "description": "Runs KubernetesPodOperator tasks on any number of clusters, with credentials made and renewed in process.",
+        "description": "Runs pods on any number of Kubernetes clusters, with credentials made and renewed in process.",
         "integrations": [
             {
                 "integration-name": "kpo-multicluster",

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Any
 
-from kpo_multicluster.api.connection import Call, Connection, Params, Try, query
+from kpo_multicluster.api.connection import Call, Connection, Params, Try, query, with_headers
 from kpo_multicluster.api.exec import ExecResult, run_command
 from kpo_multicluster.api.faults import LIBRARY_ERRORS, FaultError, next_part
 from kpo_multicluster.api.retry import NO_RETRY, Clock, RetryPolicy
@@ -93,7 +93,7 @@ class ApiClient:
         typed = {} if data is None else {"Content-Type": content_type}
 
         async def attempt(tried: Try) -> bytes:
-            options = {**tried.options, "headers": {**tried.options["headers"], **typed}}
+            options = {**tried.options, "headers": with_headers(tried.options["headers"], typed)}
             async with tried.session.request(
                 method,
                 tried.url,

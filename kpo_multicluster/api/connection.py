@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from kpo_multicluster import __version__
@@ -186,7 +187,7 @@ class Connection:
 
         async def attempt(tried: Try) -> aiohttp.ClientResponse:
             # A compressing proxy would hold lines back until a block is full.
-            headers = {**tried.options["headers"], "Accept-Encoding": "identity"}
+            headers = with_headers(tried.options["headers"], {"Accept-Encoding": "identity"})
             return await tried.session.request(
                 call.method,
                 tried.url,
@@ -263,7 +264,8 @@ class Connection:
         return session, connector
 
     async def _options(self, token: Token | None) -> dict[str, Any]:
-        headers = {"Accept": "application/json", "User-Agent": f"kpo-multicluster/{__version__}", **self.access.headers}
+        ours = {"Accept": "application/json", "User-Agent": f"kpo-multicluster/{__version__}"}
+        headers = with_headers(ours, self.access.headers)
         if token is not None and token.value:
             if not token.value.isprintable() or not token.value.isascii():
                 raise CredentialError(
@@ -385,3 +387,10 @@ def _proxy_context(ca_pem: str | None) -> ssl.SSLContext:
     if ca_pem is not None:
         context.load_verify_locations(cadata=ca_pem)
     return context
+
+
+def with_headers(headers: Mapping[str, str], more: Mapping[str, str]) -> CIMultiDict[str]:
+    """Headers and more of them; a name may stand there several times, as the groups of an impersonation do."""
+    joined = CIMultiDict(headers)
+    joined.extend(more)
+    return joined

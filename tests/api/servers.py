@@ -26,7 +26,7 @@ class Seen:
     method: str
     path: str
     query: MultiMapping[str]
-    headers: Mapping[str, str]
+    headers: MultiMapping[str]
     body: bytes
     client_certificate: Mapping[str, Any] | None
     connection: int
@@ -79,7 +79,7 @@ class FakeApi:
                 request.method,
                 request.path,
                 request.query,
-                dict(request.headers),
+                request.headers,
                 await request.read(),
                 transport.get_extra_info("peercert"),
                 transport.get_extra_info("peername")[1],

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
 from kpo_multicluster.api.client import ApiClient
 from kpo_multicluster.auth.access import Token, TokenSource, static_token
@@ -201,3 +202,15 @@ async def test_a_new_client_certificate_gets_new_connections(certificates: Certi
 def _common_name(certificate: object) -> str:
     assert isinstance(certificate, dict)
     return str(next(value for part in certificate["subject"] for key, value in part if key == "commonName"))
+
+
+@pytest.mark.parametrize(("do", "good", "result"), CALLS)
+async def test_every_group_of_an_impersonation_is_sent(api: FakeApi, do: Do, good: Handler, result: object) -> None:
+    """A group that is lost on the way is a right that someone was to have, or was not."""
+    api.answer(good)
+    headers = CIMultiDict([("Impersonate-User", "jane"), ("Impersonate-Group", "one"), ("Impersonate-Group", "two")])
+    async with client(api.url, tokens=Tokens().source, headers=headers) as tested:
+        assert await do(tested) == result
+    (seen,) = api.seen
+    assert seen.headers.getall("Impersonate-Group") == ["one", "two"]
+    assert seen.headers.getall("Impersonate-User") == ["jane"]
