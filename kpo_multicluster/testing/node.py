@@ -115,7 +115,7 @@ class LocalNode:
 
         Raises:
             LookupError: the pod or container does not run here; the text is what a real server answers.
-            OSError: the command cannot be started; the text is the runtime's.
+            OSError: the command cannot be started; errno and text are the runtime's.
         """
         return await self._worker(uid).exec(container, command, stdin=stdin, tty=tty)
 

@@ -160,7 +160,7 @@ class ContainerRunner:
                 image = await self._image()
                 if image is None:
                     return None
-                file = scope.directory / "messages" / f"{self.name}-{secrets.token_hex(4)}"
+                file = scope.messages / f"{self.name}-{secrets.token_hex(4)}"
                 launch = make_launch(scope.context, self._container, image, scope.volumes, file)
                 await scope.event("Created", f"Created container: {self.name}", container=self.name)
             except ConfigError as error:
@@ -218,10 +218,8 @@ class ContainerRunner:
         self._last_but_one = record.last_state
         if "terminated" in record.state:
             record.last_state = record.state
-        directory = self._scope.directory / "logs"
-        directory.mkdir(exist_ok=True)
         max_bytes = self._scope.context.node.settings.log_max_bytes
-        log = ContainerLog(directory, f"{self.name}-{record.restart_count}", max_bytes=max_bytes)
+        log = ContainerLog(self._scope.logs, f"{self.name}-{record.restart_count}", max_bytes=max_bytes)
         record.container_id = f"local://{secrets.token_hex(32)}"
         self._logs[record.container_id] = log
         for old in tuple(self._logs)[:-_KEPT_LOGS]:

@@ -62,7 +62,6 @@ def make_launch(
     argv = command_line(container, image.entrypoint, image.command, own)
     if not argv:
         raise CreateError("failed to generate container spec: failed to generate spec: no command specified")
-    message_file.parent.mkdir(parents=True, exist_ok=True)
     message_file.touch()
     message_file.chmod(0o666)
     mounts = mounts_of(container, volumes, own)

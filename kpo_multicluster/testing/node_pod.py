@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -35,11 +37,10 @@ class PodWorker:
 
     Args:
         context: the pod and its node.
-        directory: the pod's own; made here.
+        directory: the pod's own; made when it begins.
     """
 
     def __init__(self, context: PodContext, directory: Path) -> None:
-        directory.mkdir(parents=True)
         init_specs: Sequence[dict[str, Any]] = context.spec.get("initContainers") or []
         main_specs: Sequence[dict[str, Any]] = context.spec["containers"]
         waiting = "PodInitializing" if init_specs else "ContainerCreating"
@@ -112,7 +113,7 @@ class PodWorker:
 
         Raises:
             LookupError: it does not run.
-            OSError: the command cannot be started; the text is the runtime's.
+            OSError: the command cannot be started; errno and text are the runtime's.
         """
         runner = self._runner(name)
         container = runner.running if runner is not None else None
@@ -124,7 +125,10 @@ class PodWorker:
         try:
             return await self._context.node.runtime.exec(container, command, stdin=stdin)
         except StartError as error:
-            raise OSError(str(error)) from error
+            if error.number == errno.ESRCH:
+                raise LookupError(f'container not found ("{name}")') from error
+            reason = str(error).removeprefix(f"exec: {json.dumps(argv[0], ensure_ascii=False)}: ")
+            raise OSError(error.number or errno.EINVAL, reason, argv[0]) from error
 
     async def _run_guarded(self) -> None:
         try:
@@ -140,7 +144,7 @@ class PodWorker:
             self._deadline.cancel()
         self._scope.over = True
         await self._scope.publish()
-        await self._context.node.runtime.remove_tree(self._volume_directory)
+        await self._context.node.runtime.remove_tree(self._scope.volume_directory)
 
     async def _run(self) -> None:
         refusal = unsupported(self._context.spec)
@@ -148,6 +152,7 @@ class PodWorker:
             self._scope.fail("VolumeNotSupported", refusal)
             await self._scope.event("FailedMount", refusal, kind="Warning")
             return
+        self._scope.make_directories()
         await self._scope.publish()
         self._watch_deadline()
         self._scope.has_ip = await self._set_up_volumes()
@@ -160,7 +165,7 @@ class PodWorker:
         told = ""
         while True:
             try:
-                self._scope.volumes = prepare(self._context, self._volume_directory)
+                self._scope.volumes = prepare(self._context, self._scope.volume_directory)
             except VolumeError as error:
                 if str(error) != told:
                     told = str(error)
@@ -240,10 +245,6 @@ class PodWorker:
     @property
     def _grace_seconds(self) -> float:
         return float(self._context.spec.get("terminationGracePeriodSeconds") or 0)
-
-    @property
-    def _volume_directory(self) -> Path:
-        return self._scope.directory / "volumes"
 
 
 def _record(spec: dict[str, Any], waiting: str, *, init: bool) -> ContainerRecord:

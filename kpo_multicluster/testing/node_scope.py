@@ -20,10 +20,13 @@ class PodScope:
 
     Args:
         context: the pod and its node.
-        directory: of the pod, which exists.
+        directory: of the pod.
         records: of all its containers, init containers first.
 
     Attributes:
+        logs: where the containers' logs go.
+        messages: where their termination messages go.
+        volume_directory: where the pod's own volumes lie.
         volumes: once they are set up.
         stopping: set once nothing of the pod is to be started any more.
         over: nothing of it runs or will run again.
@@ -34,6 +37,9 @@ class PodScope:
     def __init__(self, context: PodContext, directory: Path, records: Sequence[ContainerRecord]) -> None:
         self.context = context
         self.directory = directory
+        self.logs = directory / "logs"
+        self.messages = directory / "messages"
+        self.volume_directory = directory / "volumes"
         self.records = records
         self.volumes: Mapping[str, Path | VolumeContent] = {}
         self.stopping = asyncio.Event()
@@ -44,6 +50,11 @@ class PodScope:
         self._message = ""
         self._status: Mapping[str, Any] = context.pod.get("status") or {}
         self._publishing = asyncio.Lock()
+
+    def make_directories(self) -> None:
+        """Makes the pod's directories, in that of the node; never that one itself, which may be gone for good."""
+        for path in (self.directory, self.logs, self.messages, self.volume_directory):
+            path.mkdir()
 
     def fail(self, reason: str, message: str) -> None:
         """Makes the pod a failed one from its next status on."""

@@ -61,7 +61,7 @@ def prepare(context: PodContext, directory: Path) -> dict[str, Path | VolumeCont
             raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {error}') from error
         if files is None:
             path = directory / name
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(exist_ok=True)
             os.chmod(path, 0o777)
             volumes[name] = path
         else:

@@ -58,7 +58,8 @@ class FakeStore:
         while not condition():
             self._changed.clear()
             left = deadline - asyncio.get_running_loop().time()
-            assert left > 0, f"never came true; history {self.history}, events {self.events}"
+            last = {uid: statuses[-1] for uid, statuses in self.history.items()}
+            assert left > 0, f"never came true; statuses {last}, events {self.events[-10:]}"
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left)
 

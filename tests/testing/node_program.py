@@ -24,7 +24,7 @@ echo '{"answer": 42}' > /airflow/xcom/return.json
 cat /etc/app/config/key
 cat /opt/deep/below/file
 touch /etc/made /opt/made /made /tmp/made
-echo /proc/[0-9]* | wc -w
+set -- /proc/[0-9]*; echo $#
 trap 'exit 0' INT
 kill -2 $(pgrep -u $(id -u) -f 'sh')
 sleep 5

@@ -69,11 +69,23 @@ async def test_commands_where_there_is_no_container(node: NodeUnderTest) -> None
         await node.node.exec("none", "base", ["true"], stdin=False, tty=False)
 
 
-async def test_a_command_that_does_not_exist(node: NodeUnderTest) -> None:
+@pytest.mark.parametrize(
+    ("program", "kind", "reason"),
+    [
+        ("nosuch", FileNotFoundError, "executable file not found in $PATH"),
+        ("/no/such", FileNotFoundError, "stat /no/such: no such file or directory"),
+        ("/etc/passwd", PermissionError, "permission denied"),
+        ("/etc", IsADirectoryError, "is a directory"),
+    ],
+)
+async def test_a_command_that_cannot_be_started(
+    node: NodeUnderTest, program: str, kind: type[OSError], reason: str
+) -> None:
     pod = await node.run("sleep", "100")
     await pod.running()
-    with pytest.raises(OSError, match=r'exec failed: .* exec: "nosuch": executable file not found in \$PATH: unknown'):
-        await pod.exec("nosuch")
+    with pytest.raises(kind) as caught:
+        await pod.exec(program)
+    assert (caught.value.strerror, caught.value.filename) == (reason, program)
 
 
 async def test_logs_where_there_are_none(node: NodeUnderTest) -> None:

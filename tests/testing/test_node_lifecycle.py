@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -424,6 +426,22 @@ async def test_a_store_that_fails_does_not_take_the_node_down(
     assert "store is broken" in caplog.text
     assert pod.status["reason"] == "NodeError"
     assert await (await node.run("echo", "fine")).result() == "fine\n"
+
+
+async def test_pods_fail_when_what_holds_the_containers_is_gone(
+    node: NodeUnderTest, caplog: pytest.LogCaptureFixture
+) -> None:
+    pod = await node.run("sleep", "500", restartPolicy="Always")
+    await pod.running()
+    keeper = node.node._runtime._keeper
+    assert keeper is not None
+    children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    assert await pod.over() == "Failed"
+    late = await node.run("true")
+    assert await late.over() == "Failed"
+    assert late.status["reason"] == "NodeError"
+    assert not node.node._runtime.directory.exists()
 
 
 async def test_ended_pods_leave_only_their_logs(node: NodeUnderTest) -> None:

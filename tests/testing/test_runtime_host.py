@@ -185,7 +185,7 @@ def test_without_root_everything_is_where_pods_mount_it() -> None:
     answer = json.loads(done.stdout)
     assert answer["uid"] == 65534
     assert answer["status"]["phase"] == "Succeeded", answer
-    assert answer["log"] == "0\nfrom a config map\nsecret\n2\n"
+    assert answer["log"] == "0\nfrom a config map\nsecret\n1\n"
     assert json.loads(answer["read"]) == {"answer": 42}
     assert not Path(answer["directory"]).exists()
     for made in ("/airflow", "/etc/app", "/opt/deep", "/etc/made", "/opt/made", "/made", "/tmp/made"):

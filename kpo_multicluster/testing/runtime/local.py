@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import itertools
 import json
@@ -22,7 +23,7 @@ from typing import Any, Final
 from kpo_multicluster.testing.runtime import descriptors, host
 from kpo_multicluster.testing.runtime.inside import wire
 from kpo_multicluster.testing.runtime.logs import ContainerLog, LogPump
-from kpo_multicluster.testing.runtime.processes import DRAIN_SECONDS, Pipes, Process, Session, StartError
+from kpo_multicluster.testing.runtime.processes import DRAIN_SECONDS, Pipes, Process, Session
 from kpo_multicluster.testing.runtime.spec import Command, ContainerSpec, encode
 
 _logger = logging.getLogger(__name__)
@@ -137,14 +138,9 @@ class LocalRuntime:
         session = Session(process, pipes.outputs, pipes.stdin)
         try:
             await asyncio.shield(process.started)
-        except BaseException as error:
+        except BaseException:
             process.kill()
             session.discard()
-            if isinstance(error, StartError):
-                raise StartError(
-                    "failed to exec in container: OCI runtime exec failed: exec failed: "
-                    f"unable to start container process: {error}: unknown"
-                ) from error
             raise
         return session
 
@@ -309,7 +305,7 @@ class LocalRuntime:
     def _fail(self, name: str) -> None:
         process = self._processes.pop(name, None)
         if process is not None:
-            process.set_started("the container runtime has ended")
+            process.set_started(f"{errno.ESRCH} the container runtime has ended")
             process.set_ended(-signal.SIGKILL)
 
     def _on_gone(self, fd: int) -> None:

@@ -18,7 +18,16 @@ DRAIN_SECONDS: Final = 2.0
 
 
 class StartError(Exception):
-    """A container or command could not be started; the text is the runtime's."""
+    """A container or command could not be started.
+
+    Args:
+        text: the runtime's.
+        number: errno; 0 when there is none.
+    """
+
+    def __init__(self, text: str, number: int = 0) -> None:
+        super().__init__(text)
+        self.number = number
 
 
 class Process:
@@ -50,11 +59,12 @@ class Process:
         self.signal(signal.SIGKILL)
 
     def set_started(self, failure: str) -> None:
-        """Records that the command has taken over, or why it did not."""
+        """Records that the command has taken over, or why it did not, as errno and text."""
         if self.started.done():
             return
         if failure:
-            self.started.set_exception(StartError(failure))
+            number, _, text = failure.partition(" ")
+            self.started.set_exception(StartError(text, int(number)))
             # Read by whoever waits for the start; nobody has to.
             self.started.exception()
         else:

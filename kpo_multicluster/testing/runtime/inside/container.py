@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import termios
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
@@ -26,7 +27,16 @@ _EXEC_FAILED: Final = 255
 
 
 class StartError(Exception):
-    """The container or its command cannot be started; the text is the runtime's."""
+    """The container or its command cannot be started.
+
+    Args:
+        text: in the words of runc.
+        number: errno.
+    """
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.number = number
 
 
 def become_container(spec: Mapping[str, Any], tree: rootfs.HostTree, scratch: str, *, all_ids: bool) -> NoReturn:
@@ -57,7 +67,7 @@ def become_command(spec: Mapping[str, Any], *, all_ids: bool) -> NoReturn:
         os.execve(path, argv, spec["env"])
     except OSError as error:
         if error.errno == errno.E2BIG:
-            raise StartError(f"exec {path}: argument list too long") from error
+            raise StartError(f"exec {path}: argument list too long", error.errno) from error
         # As with a runtime, which is gone by now: all it leaves is a line on stderr and an exit code.
         os.write(2, f"exec {path}: {_text(error)}\n".encode())
         os._exit(_EXEC_FAILED)
@@ -71,20 +81,19 @@ def find_executable(name: str, search_path: str) -> str:
     """
     if "/" in name:
         try:
-            mode_is_directory = os.path.isdir(name)
-            os.stat(name)
+            is_directory = stat.S_ISDIR(os.stat(name).st_mode)
         except OSError as error:
-            raise StartError(f"exec: {quoted(name)}: stat {name}: {_text(error)}") from error
-        if mode_is_directory:
-            raise StartError(f"exec: {quoted(name)}: is a directory")
+            raise StartError(f"exec: {quoted(name)}: stat {name}: {_text(error)}", error.errno or 0) from error
+        if is_directory:
+            raise StartError(f"exec: {quoted(name)}: is a directory", errno.EISDIR)
         if not os.access(name, os.X_OK):
-            raise StartError(f"exec: {quoted(name)}: permission denied")
+            raise StartError(f"exec: {quoted(name)}: permission denied", errno.EACCES)
         return name
     for directory in search_path.split(":"):
         candidate = f"{directory or '.'}/{name}"
         if name and os.path.isfile(candidate) and os.access(candidate, os.X_OK):
             return candidate
-    raise StartError(f"exec: {quoted(name)}: executable file not found in $PATH")
+    raise StartError(f"exec: {quoted(name)}: executable file not found in $PATH", errno.ENOENT)
 
 
 def quoted(text: str) -> str:
@@ -199,7 +208,8 @@ def _mount_volume(source: str, target: str, *, read_only: bool) -> None:
         if read_only:
             syscalls.read_only(target)
     except OSError as error:
-        raise StartError(f"error mounting {quoted(source)} to rootfs at {quoted(target)}: {_text(error)}") from error
+        text = f"error mounting {quoted(source)} to rootfs at {quoted(target)}: {_text(error)}"
+        raise StartError(text, error.errno or 0) from error
 
 
 def _become_user(spec: Mapping[str, Any], *, all_ids: bool) -> None:
@@ -228,7 +238,8 @@ def _enter_directory(path: str) -> None:
             os.makedirs(path)
         os.chdir(path)
     except OSError as error:
-        raise StartError(f"chdir to cwd ({quoted(path)}) set in config.json failed: {_text(error)}") from error
+        text = f"chdir to cwd ({quoted(path)}) set in config.json failed: {_text(error)}"
+        raise StartError(text, error.errno or 0) from error
 
 
 def _text(error: OSError) -> str:

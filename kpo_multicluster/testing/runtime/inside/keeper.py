@@ -112,6 +112,7 @@ def _launch(mode: str, sockets: tuple[socket.socket, socket.socket, socket.socke
             _map_ids(child)
         os.write(go_write, b"go")
         _expect(report_read, b"standing")
+        os.waitpid(child, 0)
     finally:
         os.close(report_read)
         os.close(go_write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -69,7 +70,7 @@ class Warden:
             syscalls.unshare(syscalls.CLONE_NEWPID)
             self._start(message["id"], lambda: _told(fds[1], body))
         except OSError as error:
-            self._refuse(message["id"], fds[1], f"fork: {os.strerror(error.errno or 0).lower()}")
+            self._refuse(message["id"], fds[1], f"fork: {os.strerror(error.errno or 0).lower()}", error.errno or 0)
         finally:
             syscalls.setns(self._own_pid_namespace, syscalls.CLONE_NEWPID)
 
@@ -78,7 +79,7 @@ class Warden:
         try:
             namespace = os.open(f"/proc/{target}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            self._refuse(message["id"], fds[1], "container is not running")
+            self._refuse(message["id"], fds[1], "container is not running", errno.ESRCH)
             return
 
         def body() -> NoReturn:
@@ -94,13 +95,13 @@ class Warden:
             self._start(message["id"], lambda: _told(fds[1], body))
         except OSError:
             # The container's first process has just ended, and its namespace takes no new ones.
-            self._refuse(message["id"], fds[1], "container is not running")
+            self._refuse(message["id"], fds[1], "container is not running", errno.ESRCH)
         finally:
             os.close(namespace)
             syscalls.setns(self._own_pid_namespace, syscalls.CLONE_NEWPID)
 
-    def _refuse(self, name: str, status: int, text: str) -> None:
-        os.write(status, text.encode())
+    def _refuse(self, name: str, status: int, text: str, number: int) -> None:
+        os.write(status, f"{number} {text}".encode())
         wire.send(self._control, {"ended": name, "status": 1})
 
     def _start(self, name: str, body: Callable[[], None]) -> None:
@@ -162,12 +163,13 @@ def _told(status: int, body: Callable[[], NoReturn]) -> None:
     try:
         body()
     except container.StartError as error:
-        text = str(error)
+        number, text = error.number, str(error)
     except OSError as error:
-        text = f"{error.filename or 'container'}: {os.strerror(error.errno or 0).lower()}"
+        number = error.errno or 0
+        text = f"{error.filename or 'container'}: {os.strerror(number).lower()}"
     except Exception as error:  # noqa: BLE001 - told to the server, which has the words for it
-        text = f"{type(error).__name__}: {error}"
-    os.write(status, text.encode())
+        number, text = 0, f"{type(error).__name__}: {error}"
+    os.write(status, f"{number} {text}".encode())
     os._exit(128)
 
 
