@@ -55,7 +55,7 @@ class UsageError(Exception):
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Runs the demo; gives back its exit code: 0 only if every task that ran did what it should."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="    ! %(message)s", stream=sys.stdout)
+    logging.basicConfig(level=logging.WARNING, format="    note: %(message)s", stream=sys.stdout)
     try:
         with ending_on_sigterm(), ExitStack() as stack:
             if options.dag:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,11 @@ def test_every_make_target_exists(document: str) -> None:
 
 def test_make_hands_a_users_dag_on() -> None:
     told = subprocess.run(
-        ["make", "--dry-run", "demo", "DAG=my dags/first.py"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["make", "--no-print-directory", "--dry-run", "demo", "DAG=my dags/first.py"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert told.stdout.splitlines()[-1].endswith("-m demo --dag 'my dags/first.py'")
 
@@ -49,10 +54,16 @@ def test_the_readmes_client_lists_namespaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The first block is the DAG that the demo of the user's DAGs runs.
-    _, snippet = code_blocks("README.md", "python")
+    _, snippet, _ = code_blocks("README.md", "python")
     with EmbeddedCluster("beta", namespaces=("default", "jobs")) as beta:
         monkeypatch.setenv("KUBECONFIG", str(beta.write_kubeconfig(tmp_path / "kubeconfig")))
         exec(compile(snippet, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "'default'" in printed
     assert "'jobs'" in printed
+
+
+def test_the_readmes_test_passes(pod_cluster: EmbeddedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    defined: dict[str, Any] = {}
+    exec(code_blocks("README.md", "python")[2], defined)
+    defined["test_my_dag"](pod_cluster, tmp_path, monkeypatch)
