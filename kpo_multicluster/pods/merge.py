@@ -20,7 +20,6 @@ from typing import Any, Final
 Json = Mapping[str, Any]
 
 _UNITED: Final = ("labels", "annotations")
-_METADATA_LISTS: Final = ("managedFields", "finalizers", "ownerReferences")
 _CONTAINER_LISTS: Final = ("volumeMounts", "env", "envFrom", "ports", "volumeDevices")
 
 
@@ -73,7 +72,7 @@ def merge_resources(base: Json, over: Json) -> dict[str, Any]:
 
 
 def _merge_metadata(base: Json, over: Json) -> dict[str, Any]:
-    merged = {**base, **over, **_concatenated(base, over, _METADATA_LISTS)}
+    merged = {**base, **over}
     for field in _UNITED:
         if base.get(field) or over.get(field):
             merged[field] = {**(base.get(field) or {}), **(over.get(field) or {})}
