@@ -24,7 +24,8 @@ class LocalNode:
 
     A container sees this machine's files copy-on-write, a `/tmp`, `/run` and `/dev` of its own, its volumes where it
     mounts them, and no processes but its own. It shares the machine's network. What it asks of resources is recorded,
-    not enforced; probes, capabilities and `readOnlyRootFilesystem` are not acted on.
+    not enforced, and what it writes outside its volumes is held in memory. Probes, `shareProcessNamespace`,
+    capabilities and `readOnlyRootFilesystem` are not acted on.
 
     Args:
         store: the server's side.
@@ -90,7 +91,7 @@ class LocalNode:
         """Takes on what may change in a pod that runs: its `activeDeadlineSeconds`."""
         worker = self._pods.get(pod["metadata"]["uid"])
         if worker is not None:
-            worker.set_deadline(pod["spec"].get("activeDeadlineSeconds"))
+            await worker.update(pod)
 
     async def stop_pod(self, pod: dict[str, Any], grace_seconds: float) -> None:
         """Ends a pod whose deletion began, then calls `NodeStore.remove`; returns at once.

@@ -91,12 +91,13 @@ class ContainerRunner:
         """The log of one of the last two runs."""
         return self._logs.get(container_id)
 
-    async def kill(self, deadline: float, after: Sequence[ContainerRunner] = ()) -> None:
+    async def kill(self, deadline: float, after: Sequence[ContainerRunner] = (), *, message: str | None = None) -> None:
         """Stops the container: preStop hook, SIGTERM, and SIGKILL at the deadline; returns once it has ended.
 
         Args:
             deadline: by the loop's clock.
             after: containers that are to end first, if they do before the deadline.
+            message: of the event; default that the container is being stopped.
         """
         current = self._current
         if current is None or current.ended.done():
@@ -106,7 +107,8 @@ class ContainerRunner:
         with contextlib.suppress(StartError):
             await asyncio.shield(current.process.started)
         if first:
-            await self._scope.event("Killing", f"Stopping container {self.name}", container=self.name)
+            text = message or f"Stopping container {self.name}"
+            await self._scope.event("Killing", text, container=self.name)
             await self._pre_stop(current, deadline)
         for other in after:
             await other.wait_ended(max(0.0, deadline - loop.time()))
@@ -185,7 +187,8 @@ class ContainerRunner:
                 source = find_image(self._scope.context.node.images, name)
                 if source is None or not source.pull_error:
                     await self._announce_image(declared=source is not None)
-                    self.record.image_id = f"local://{canonical_reference(name)}"
+                    self.record.full_image = canonical_reference(name)
+                    self.record.image_id = f"local://{self.record.full_image}"
                     return source or ImageSource()
                 await self._scope.event("Pulling", f'Pulling image "{name}"', container=self.name)
                 failed = f'Failed to pull image "{name}": {source.pull_error}'
@@ -317,7 +320,7 @@ class ContainerRunner:
             scope = self._scope
             await scope.event("FailedPostStartHook", "PostStartHook failed", kind="Warning", container=self.name)
             grace = float(scope.context.spec.get("terminationGracePeriodSeconds") or 0)
-            await self.kill(asyncio.get_running_loop().time() + grace)
+            await self.kill(asyncio.get_running_loop().time() + grace, message="FailedPostStartHook")
 
     async def _pre_stop(self, current: Container, deadline: float) -> None:
         handler = (self._container.get("lifecycle") or {}).get("preStop")

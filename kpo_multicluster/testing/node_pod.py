@@ -8,7 +8,7 @@ import errno
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from kpo_multicluster.testing.node_container import ContainerRunner
 from kpo_multicluster.testing.node_context import PodContext
 from kpo_multicluster.testing.node_scope import PodScope
 from kpo_multicluster.testing.node_status import ContainerRecord
-from kpo_multicluster.testing.node_volumes import VolumeError, prepare, unsupported
+from kpo_multicluster.testing.node_volumes import prepare, unsupported
 from kpo_multicluster.testing.runtime.log_reader import read_log, since_seconds_of
 from kpo_multicluster.testing.runtime.logs import ContainerLog
 from kpo_multicluster.testing.runtime.processes import StartError
@@ -64,11 +64,14 @@ class PodWorker:
         """Starts to run the pod; returns at once."""
         self._main_task = self._spawn(self._run_guarded())
 
-    def set_deadline(self, seconds: int | None) -> None:
-        """Takes on a changed `activeDeadlineSeconds`."""
+    async def update(self, pod: Mapping[str, Any]) -> None:
+        """Takes on a changed manifest: its generation and its `activeDeadlineSeconds`."""
+        seconds = pod["spec"].get("activeDeadlineSeconds")
         if seconds != self._deadline_seconds:
             self._deadline_seconds = seconds
             self._watch_deadline()
+        self._scope.generation = pod["metadata"].get("generation")
+        await self._scope.publish()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stops all that runs; a second call with a shorter grace period shortens the first one's."""
@@ -162,16 +165,15 @@ class PodWorker:
             runner.record.settle()
 
     async def _set_up_volumes(self) -> bool:
-        told = ""
+        told: set[str] = set()
         while True:
-            try:
-                self._scope.volumes = prepare(self._context, self._scope.volume_directory)
-            except VolumeError as error:
-                if str(error) != told:
-                    told = str(error)
-                    await self._scope.event("FailedMount", told, kind="Warning")
-            else:
+            self._scope.volumes, problems = prepare(self._context, self._scope.volume_directory)
+            if not problems:
                 return True
+            for problem in problems:
+                if problem not in told:
+                    told.add(problem)
+                    await self._scope.event("FailedMount", problem, kind="Warning")
             if await self._scope.pause(self._context.node.settings.retry_seconds):
                 return False
 
@@ -253,5 +255,7 @@ def _record(spec: dict[str, Any], waiting: str, *, init: bool) -> ContainerRecor
         image=spec.get("image") or "",
         init=init,
         sidecar=init and spec.get("restartPolicy") == "Always",
+        resources=spec.get("resources") or {},
+        mounts=spec.get("volumeMounts") or (),
         state={"waiting": {"reason": waiting}},
     )

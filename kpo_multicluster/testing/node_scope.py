@@ -32,6 +32,7 @@ class PodScope:
         over: nothing of it runs or will run again.
         has_ip: whether the pod has got its address.
         started: Unix time at which the node took it on.
+        generation: the pod's, as far as the node knows it.
     """
 
     def __init__(self, context: PodContext, directory: Path, records: Sequence[ContainerRecord]) -> None:
@@ -46,6 +47,7 @@ class PodScope:
         self.over = False
         self.has_ip = False
         self.started = time.time()
+        self.generation: int | None = context.pod["metadata"].get("generation")
         self._reason = ""
         self._message = ""
         self._status: Mapping[str, Any] = context.pod.get("status") or {}
@@ -71,6 +73,7 @@ class PodScope:
                 over=self.over,
                 reason=self._reason,
                 message=self._message,
+                generation=self.generation,
             )
             status = build_status(view, self._status, time.time())
             if status != self._status:

@@ -40,6 +40,9 @@ class ContainerRecord:
         last_state: how the run before ended; empty when there was none.
         ready: as the API defines it: running, or for an init container ended well.
         started: whether it runs.
+        full_image: the image's complete name, shown once there is a container of it.
+        resources: what it asks for.
+        mounts: its `volumeMounts`.
     """
 
     name: str
@@ -53,6 +56,9 @@ class ContainerRecord:
     last_state: dict[str, Any] = field(default_factory=dict)
     ready: bool = False
     started: bool = False
+    full_image: str = ""
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    mounts: Sequence[Mapping[str, Any]] = ()
 
     @property
     def exit_code(self) -> int | None:
@@ -76,17 +82,33 @@ class ContainerRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """As core/v1 `ContainerStatus`."""
-        return {
+        status: dict[str, Any] = {
             "name": self.name,
             "state": self.state,
             "lastState": self.last_state,
             "ready": self.ready,
             "restartCount": self.restart_count,
             "image": self.image,
-            "imageID": self.image_id,
-            **({"containerID": self.container_id} if self.container_id else {}),
+            "imageID": "",
             "started": self.started,
         }
+        if self.container_id:
+            status.update(
+                image=self.full_image,
+                imageID=self.image_id,
+                containerID=self.container_id,
+                resources=dict(self.resources),
+            )
+            if self.resources.get("requests"):
+                status["allocatedResources"] = dict(self.resources["requests"])
+        if self.mounts:
+            status["volumeMounts"] = [_mount_status(mount) for mount in self.mounts]
+        return status
+
+
+def _mount_status(mount: Mapping[str, Any]) -> dict[str, Any]:
+    status = {"name": mount["name"], "mountPath": mount["mountPath"]}
+    return {**status, "readOnly": True, "recursiveReadOnly": "Disabled"} if mount.get("readOnly") else status
 
 
 @dataclass(frozen=True)
@@ -101,6 +123,7 @@ class PodView:
         over: nothing of it will be started again.
         reason: why the node ended it, such as `DeadlineExceeded`; empty when it did not.
         message: the same for people.
+        generation: the pod's `metadata.generation` that this is about; None when it has none.
     """
 
     spec: Mapping[str, Any]
@@ -110,6 +133,7 @@ class PodView:
     over: bool = False
     reason: str = ""
     message: str = ""
+    generation: int | None = None
 
 
 def build_status(view: PodView, before: Mapping[str, Any], now: float) -> dict[str, Any]:
@@ -130,6 +154,8 @@ def build_status(view: PodView, before: Mapping[str, Any], now: float) -> dict[s
         "hostIPs": [{"ip": HOST_IP}],
         "startTime": view.started_at,
     }
+    if view.generation is not None:
+        status["observedGeneration"] = view.generation
     if view.reason and told:
         status.update(reason=view.reason, message=view.message)
     if view.ip:
@@ -195,6 +221,8 @@ def _conditions(view: PodView, phase: str, before: Iterable[Mapping[str, Any]], 
         moment = previous.get("lastTransitionTime") if previous is not None and unchanged else None
         condition["lastTransitionTime"] = moment or to_seconds(now)
         condition.update({key: text for key, text in (("reason", reason), ("message", message)) if text})
+        if view.generation is not None:
+            condition["observedGeneration"] = view.generation
         conditions.append(condition)
     return conditions
 

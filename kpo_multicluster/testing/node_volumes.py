@@ -31,7 +31,7 @@ class VolumeError(Exception):
 
 def unsupported(spec: Mapping[str, Any]) -> str:
     """Why the pod's volumes cannot be had on this node; empty when they can."""
-    for volume in spec.get("volumes") or []:
+    for volume in _mounted(spec):
         kinds = [key for key in volume if key != "name" and volume[key] is not None]
         for kind in kinds:
             if kind not in _KINDS:
@@ -42,23 +42,25 @@ def unsupported(spec: Mapping[str, Any]) -> str:
     return ""
 
 
-def prepare(context: PodContext, directory: Path) -> dict[str, Path | VolumeContent]:
-    """Sets up all volumes of a pod.
+def prepare(context: PodContext, directory: Path) -> tuple[dict[str, Path | VolumeContent], list[str]]:
+    """Sets up the volumes that a pod's containers mount.
 
     Args:
         context: the pod.
         directory: where its own directories go.
 
-    Raises:
-        VolumeError: something that a volume is made of is missing.
+    Returns:
+        The volumes by name, and what is missing, as a kubelet words it.
     """
     volumes: dict[str, Path | VolumeContent] = {}
-    for volume in context.spec.get("volumes") or []:
+    problems = []
+    for volume in _mounted(context.spec):
         name = volume["name"]
         try:
             files = _files(context, volume)
         except (VolumeError, ConfigError) as error:
-            raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {error}') from error
+            problems.append(f'MountVolume.SetUp failed for volume "{name}" : {error}')
+            continue
         if files is None:
             path = directory / name
             path.mkdir(exist_ok=True)
@@ -67,7 +69,7 @@ def prepare(context: PodContext, directory: Path) -> dict[str, Path | VolumeCont
         else:
             version = datetime.now(timezone.utc).strftime("%Y_%m_%d_%H_%M_%S.%f")
             volumes[name] = VolumeContent(files, version)
-    return volumes
+    return volumes, problems
 
 
 def mounts_of(
@@ -98,6 +100,13 @@ def mounts_of(
             )
         )
     return mounts
+
+
+def _mounted(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    # A kubelet looks at no others.
+    everyone = (*(spec.get("initContainers") or ()), *spec["containers"])
+    names = {mount["name"] for container in everyone for mount in container.get("volumeMounts") or ()}
+    return [volume for volume in spec.get("volumes") or () if volume["name"] in names]
 
 
 def _files(context: PodContext, volume: Mapping[str, Any]) -> Files | None:

@@ -75,7 +75,7 @@ async def test_commands_where_there_is_no_container(node: NodeUnderTest) -> None
         ("nosuch", FileNotFoundError, "executable file not found in $PATH"),
         ("/no/such", FileNotFoundError, "stat /no/such: no such file or directory"),
         ("/etc/passwd", PermissionError, "permission denied"),
-        ("/etc", IsADirectoryError, "is a directory"),
+        ("/etc", PermissionError, "permission denied"),
     ],
 )
 async def test_a_command_that_cannot_be_started(

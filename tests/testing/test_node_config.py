@@ -294,7 +294,10 @@ async def test_a_volume_that_is_missing_is_waited_for(
 
 @pytest.mark.parametrize("kind", ["hostPath", "persistentVolumeClaim", "nfs", "csi"])
 async def test_volumes_that_are_refused(node: NodeUnderTest, kind: str) -> None:
-    pod = await node.run("true", volumes=[{"name": "v", kind: {"path": "/etc"}}])
+    volumes = [{"name": "v", kind: {"path": "/etc"}}]
+    unused = await node.run("true", volumes=volumes)
+    assert await unused.over() == "Succeeded", "a kubelet does not look at volumes that nobody mounts"
+    pod = await node.run("true", base={"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, volumes=volumes)
     assert await pod.over() == "Failed"
     assert pod.status["reason"] == "VolumeNotSupported"
     assert f'volume "v" is of kind {kind}' in pod.status["message"]

@@ -100,6 +100,30 @@ def pod_states(status: dict[str, Any]) -> list[str]:
     return [next(iter(entry["state"])) for entry in status["containerStatuses"]]
 
 
+async def test_what_a_status_repeats_of_the_manifest(node: NodeUnderTest) -> None:
+    resources = {"limits": {"memory": "64Mi"}, "requests": {"cpu": "10m", "memory": "64Mi"}}
+    mounts = [{"name": "v", "mountPath": "/v"}, {"name": "v", "mountPath": "/r", "readOnly": True}]
+    pod = await node.run_spec(
+        {
+            "containers": [container("base", "true", resources=resources, volumeMounts=mounts)],
+            "volumes": [{"name": "v", "emptyDir": {}}],
+        },
+        generation=1,
+    )
+    await pod.over()
+    shown = [
+        {"name": "v", "mountPath": "/v"},
+        {"name": "v", "mountPath": "/r", "readOnly": True, "recursiveReadOnly": "Disabled"},
+    ]
+    before, after = pod.history[0]["containerStatuses"][0], pod.container()
+    assert (before["image"], after["image"]) == ("alpine", "docker.io/library/alpine:latest")
+    assert (before["volumeMounts"], after["volumeMounts"]) == (shown, shown)
+    assert (before.get("resources"), after["resources"]) == (None, resources)
+    assert after["allocatedResources"] == resources["requests"]
+    assert pod.status["observedGeneration"] == 1
+    assert {entry.get("observedGeneration") for entry in pod.status["conditions"]} == {1}
+
+
 async def test_events_are_a_kubelet_s(node: NodeUnderTest) -> None:
     pod = await node.run("sh", "-c", TRAP.format(code=0))
     await pod.said("up")
@@ -400,6 +424,7 @@ async def test_hooks_that_fail(node: NodeUnderTest) -> None:
     )
     await pod.over()
     assert ("Warning", "FailedPostStartHook", "PostStartHook failed") in events_of(node)
+    assert ("Normal", "Killing", "FailedPostStartHook") in events_of(node)
     pod = await node.run("sh", "-c", TRAP.format(code=0), base={"lifecycle": {"preStop": {"httpGet": {"port": 1}}}})
     await pod.said("up")
     await pod.stop(5)

@@ -19,6 +19,7 @@ import pytest
 
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.testing.runtime import host
+from kpo_multicluster.testing.runtime.local import check
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ("-m", "tests.testing.node_program")
@@ -110,6 +111,17 @@ def test_other_systems_and_broken_interpreters_are_told_apart() -> None:
     assert "'darwin'" in str(host.not_linux("darwin"))
     assert "no ctypes" in str(host.not_started("ImportError: no ctypes"))
     assert "without a word" in str(host.not_started(""))
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "words"), [("/no/such/python", "No such file"), ("/bin/false", "without a word")]
+)
+async def test_an_interpreter_that_cannot_be_started_again(
+    monkeypatch: pytest.MonkeyPatch, interpreter: str, words: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", interpreter)
+    with pytest.raises(ConfigurationError, match=words):
+        await check()
 
 
 @pytest.mark.parametrize("forked", [False, True], ids=["alone", "with a forked child"])

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from kpo_multicluster.testing.runtime import descriptors, host
 from kpo_multicluster.testing.runtime.inside import wire
+from kpo_multicluster.testing.runtime.inside.keeper import remove_tree
 from kpo_multicluster.testing.runtime.logs import ContainerLog, LogPump
 from kpo_multicluster.testing.runtime.processes import DRAIN_SECONDS, Pipes, Process, Session
 from kpo_multicluster.testing.runtime.spec import Command, ContainerSpec, encode
@@ -163,9 +164,9 @@ class LocalRuntime:
             await self._gone
             self._keeper.wait()
             self._keeper = None
-        elif self.directory.parts:  # the keeper could not even be started
-            for name in ("root", "pods", ""):
-                (self.directory / name).rmdir()
+        if self.directory.parts:
+            # The keeper's work, unless it could not be started, or was killed.
+            remove_tree(str(self.directory))
         self.directory = Path()
         if self._containers:
             await asyncio.wait(self._containers)

@@ -23,7 +23,7 @@ from . import devices, rootfs, syscalls
 _LAST_CAPABILITY: Final = 63
 # The capabilities that container runtimes leave to root, by capability(7).
 _KEPT_CAPABILITIES: Final = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
-_EXEC_FAILED: Final = 255
+_EXEC_FAILED: Final = 1
 
 
 class StartError(Exception):
@@ -84,9 +84,7 @@ def find_executable(name: str, search_path: str) -> str:
             is_directory = stat.S_ISDIR(os.stat(name).st_mode)
         except OSError as error:
             raise StartError(f"exec: {quoted(name)}: stat {name}: {_text(error)}", error.errno or 0) from error
-        if is_directory:
-            raise StartError(f"exec: {quoted(name)}: is a directory", errno.EISDIR)
-        if not os.access(name, os.X_OK):
+        if is_directory or not os.access(name, os.X_OK):
             raise StartError(f"exec: {quoted(name)}: permission denied", errno.EACCES)
         return name
     for directory in search_path.split(":"):
@@ -233,13 +231,16 @@ def _become_user(spec: Mapping[str, Any], *, all_ids: bool) -> None:
 
 
 def _enter_directory(path: str) -> None:
+    step = f"mkdir {path}"
     try:
-        if not os.path.exists(path):
+        if not os.path.isdir(path):
             os.makedirs(path)
+        step = f"chdir to cwd ({quoted(path)}) set in config.json failed"
         os.chdir(path)
+    except FileExistsError as error:
+        raise StartError(f"error during container init: {step}: not a directory", errno.ENOTDIR) from error
     except OSError as error:
-        text = f"chdir to cwd ({quoted(path)}) set in config.json failed: {_text(error)}"
-        raise StartError(text, error.errno or 0) from error
+        raise StartError(f"error during container init: {step}: {_text(error)}", error.errno or 0) from error
 
 
 def _text(error: OSError) -> str:
