@@ -264,8 +264,9 @@ class Connection:
         return session, connector
 
     async def _options(self, token: Token | None) -> dict[str, Any]:
-        ours = {"Accept": "application/json", "User-Agent": f"kpo-multicluster/{__version__}"}
-        headers = with_headers(ours, self.access.headers)
+        headers = CIMultiDict(self.access.headers)
+        headers.setdefault("Accept", "application/json")
+        headers.setdefault("User-Agent", f"kpo-multicluster/{__version__}")
         if token is not None and token.value:
             if not token.value.isprintable() or not token.value.isascii():
                 raise CredentialError(

@@ -71,8 +71,8 @@ class ClusterConnector(aiohttp.TCPConnector):
             _, late = await asyncio.wait(waited_for, timeout=_GOODBYE_SECONDS)
             for closed in late:
                 closing[closed].abort()
-            if late:
-                await asyncio.wait(late)
+            # Taken note of, or the loop would report each connection that its peer reset as an error nobody saw.
+            await asyncio.gather(*waited_for, return_exceptions=True)
         if self._relays:
             await asyncio.wait(self._relays)
 

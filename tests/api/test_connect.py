@@ -149,6 +149,7 @@ async def test_a_server_that_demands_a_client_certificate(certificates: Certific
 
     # On a failed handshake wrap_socket closes what it wrapped, so the connection is kept by a duplicate.
     def serve(listener: socket.socket) -> None:
+        listener.settimeout(10.0)
         accepted, _ = listener.accept()
         with accepted, contextlib.suppress(OSError):
             copy = accepted.dup()
@@ -168,6 +169,7 @@ async def test_a_server_that_demands_a_client_certificate(certificates: Certific
                     await tested.request("POST", PODS)
         finally:
             await asyncio.to_thread(thread.join)
+    gc.collect()
 
 
 async def test_a_handshake_cut_short_may_pass(certificates: Certificates) -> None:
@@ -231,6 +233,28 @@ async def test_close_leaves_no_socket_and_no_task(certificates: Certificates, ki
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 code = task.get_coro().cr_code  # type: ignore[union-attr]
                 assert code.co_filename.endswith(("servers.py", "web_protocol.py")), task
+    finally:
+        await api.stop()
+
+
+@pytest.mark.parametrize("kind", ["direct", "http", "https", "socks5"])
+async def test_close_does_not_wait_for_a_peer_that_says_no_goodbye(certificates: Certificates, kind: str) -> None:
+    api = FakeApi()
+    await api.start(certificates.server_context())
+    api.answer(hangs_after(b"line"))
+    proxy = FakeProxy(kind, certificates.server_context() if kind == "https" else None)
+    try:
+        async with running(proxy):
+            port, proxy_url = (api.port, None) if kind == "direct" else (proxy.port, proxy.url())
+            before = _open_sockets(port)
+            tested = client(api.url, ca_pem=certificates.ca_pem, proxy_url=proxy_url)
+            for _ in range(3):
+                async with contextlib.aclosing(tested.stream(LOG)) as parts:
+                    assert await parts.__anext__() == b"line"
+            began = time.monotonic()
+            await tested.close()
+            assert time.monotonic() - began < 2.0
+            assert _open_sockets(port) == before
     finally:
         await api.stop()
 
