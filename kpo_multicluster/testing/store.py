@@ -59,11 +59,13 @@ class Subscription:
     Attributes:
         changed: set at every change of the resource.
         ended: whether the watch must end as too old, whatever the history holds.
+        caught_up: a version up to which it was known to have missed nothing when history was forgotten.
     """
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
         self.ended = False
+        self.caught_up = 0
 
 
 class _History:
@@ -193,9 +195,12 @@ class Store:
         for history in self._histories.values():
             history.forget(len(history.changes))
             history.oldest = self._version
-            for subscription in history.subscriptions if end_watches else ():
-                subscription.ended = True
-                subscription.changed.set()
+            for subscription in history.subscriptions:
+                if not subscription.changed.is_set():
+                    subscription.caught_up = self._version
+                if end_watches:
+                    subscription.ended = True
+                    subscription.changed.set()
 
     def _versioned(self, item: dict[str, Any]) -> dict[str, Any]:
         self._version += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kpo_multicluster.testing.apiserver import deletion
+from kpo_multicluster.testing.apiserver import deletion, openapi
 from kpo_multicluster.testing.apiserver.decoding import decode
 from kpo_multicluster.testing.apiserver.identity import Identities, may
 from kpo_multicluster.testing.apiserver.listing import integer, list_options, selection
@@ -100,7 +100,7 @@ class Handlers:
         path = exchange.info.path.rstrip("/")
         if path == "/version":
             return json_answer(_VERSION)
-        documents = discovery(exchange.request.host)
+        documents = {**discovery(exchange.request.host), **openapi.documents()}
         if path in documents:
             return json_answer(documents[path])
         # Below a group that exists, and below /api, a real server knows what it was asked for.

@@ -9,8 +9,8 @@ import socket
 import ssl
 import uuid
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -19,7 +19,7 @@ from kpo_multicluster.testing.apiserver.body_stream import BodyStream, StreamCut
 from kpo_multicluster.testing.apiserver.identity import Identities, User, authorize
 from kpo_multicluster.testing.apiserver.request_info import RequestInfo, parse
 from kpo_multicluster.testing.apiserver.status import StatusError, internal_error
-from kpo_multicluster.testing.faults import Answer, BlackHole, Cut, Delay, Drop, Faults
+from kpo_multicluster.testing.faults import Answer, BlackHole, Cut, Delay, Drop, Effect, Faults
 from kpo_multicluster.testing.requests import RequestLog
 
 _log = logging.getLogger(__name__)
@@ -140,28 +140,18 @@ class ApiServer:
         info = parse(request.method, request.path, request.query)
         agent = request.headers.get("User-Agent", "")
         number, record = self._requests.begin(request.method, request.path_qs, info, agent)
-        cut: Cut | None = None
-        drop: Drop | None = None
-        for effect in self._faults.take(record.line):
-            if isinstance(effect, Answer):
-                self._requests.note(number, status=effect.status)
-                return json_answer(effect.body, effect.status, effect.headers)
-            if isinstance(effect, BlackHole):
-                await asyncio.Event().wait()
-            elif isinstance(effect, Delay):
-                await asyncio.sleep(effect.seconds)
-            elif isinstance(effect, Cut):
-                cut = effect
-            elif isinstance(effect, Drop):
-                drop = effect
-        if drop is not None and not drop.processed:
+        faults = await _meet(self._faults.take(record.line))
+        if faults.answer is not None:
+            self._requests.note(number, status=faults.answer.status)
+            return json_answer(faults.answer.body, faults.answer.status, faults.answer.headers)
+        if faults.drop is not None and not faults.drop.processed:
             return _hang_up(request)
-        response = await self._answer(request, info, cut, number)
+        response = await self._answer(request, info, faults.cut, number)
         self._requests.note(number, status=response.status)
-        if drop is not None:
+        if faults.drop is not None:
             return _hang_up(request)
-        if cut is not None and isinstance(response, web.Response):
-            return await _send_cut(request, response, cut)
+        if faults.cut is not None and isinstance(response, web.Response):
+            return await _send_cut(request, response, faults.cut)
         return response
 
     async def _answer(
@@ -186,6 +176,31 @@ class ApiServer:
                 return _hang_up(request)
             failure = internal_error(f"{type(error).__name__}: {error}")
             return json_answer(failure.body, failure.code)
+
+
+@dataclass(frozen=True)
+class _Met:
+    """The faults that one request met and that are still to take effect."""
+
+    answer: Answer | None = None
+    drop: Drop | None = None
+    cut: Cut | None = None
+
+
+async def _meet(effects: Sequence[Effect]) -> _Met:
+    met = _Met()
+    for effect in effects:
+        if isinstance(effect, BlackHole):
+            await asyncio.Event().wait()
+        elif isinstance(effect, Delay):
+            await asyncio.sleep(effect.seconds)
+        elif isinstance(effect, Cut):
+            met = replace(met, cut=effect)
+        elif isinstance(effect, Drop):
+            met = replace(met, drop=effect)
+        else:
+            met = replace(met, answer=effect)
+    return met
 
 
 def _certificate_name(request: web.BaseRequest) -> str:

@@ -124,6 +124,7 @@ class _Watch:
         try:
             if subscription.ended:
                 raise TooOldError(self._version, self._store.version)
+            self._version = max(self._version, subscription.caught_up)
             changes = self._store.changes(self._options.resource.plural, self._version)
         except TooOldError as error:
             self.over = True
