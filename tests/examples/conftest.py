@@ -11,9 +11,8 @@ from kpo_multicluster.testing import EmbeddedCluster
 
 from .demos import Demo, code_blocks
 
+# Goes on in the README's `with DAG("first", ...)` block.
 _FAILING = """
-
-with DAG("failing", schedule=None):
     fails = KubernetesPodOperator(task_id="fails", image="alpine:3", cmds=["sh", "-c", "echo so it is; exit 3"])
     fails >> KubernetesPodOperator(task_id="never", image="alpine:3", cmds=["true"])
 """
@@ -21,7 +20,7 @@ with DAG("failing", schedule=None):
 
 @dataclass(frozen=True)
 class Demos:
-    """Of the examples; of a user's DAGs on a user's cluster; of a file that Airflow cannot import."""
+    """Of the examples; of a user's DAG on a user's cluster; of a file that Airflow cannot import."""
 
     examples: Demo
     users: Demo

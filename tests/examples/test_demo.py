@@ -78,7 +78,7 @@ def test_a_users_dag_runs_on_a_users_cluster(demos: Demos) -> None:
 
 def test_a_failed_task_fails_the_demo_and_tells_why(demos: Demos) -> None:
     finished = demos.users.finished()
-    failed, never = finished.row("failing", "fails"), finished.row("failing", "never")
+    failed, never = finished.row("first", "fails"), finished.row("first", "never")
     assert finished.code == 1
     assert (failed["state"], failed["ok"]) == ("failed", False)
     assert "exit code 3" in failed["result"]
