@@ -19,8 +19,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from kpo_multicluster import __version__
+from kpo_multicluster.api.address import refuse_clear_text, server_url
 from kpo_multicluster.api.faults import LIBRARY_ERRORS, Fault, FaultError, fault_of
-from kpo_multicluster.api.proxy import Proxy, bracketed, is_loopback, proxy_of
+from kpo_multicluster.api.proxy import bracketed, proxy_of
 from kpo_multicluster.api.retry import Backoff, Clock, RetryPolicy
 from kpo_multicluster.api.status import error_of_answer
 from kpo_multicluster.api.tunnel import ClusterConnector
@@ -28,7 +29,6 @@ from kpo_multicluster.auth.access import ClusterAccess, Token
 from kpo_multicluster.auth.tls import client_identity, ssl_context
 from kpo_multicluster.errors import (
     ApiError,
-    ConfigurationError,
     ConnectError,
     CredentialError,
     KpoMulticlusterError,
@@ -120,9 +120,9 @@ class Connection:
         self.clock = clock
         self.retry = retry
         self._connect_seconds = connect_timeout_seconds
-        self._base = _base_url(access)
+        self._base = server_url(access)
         self._proxy = proxy_of(access, os.environ)
-        _refuse_clear_text(access, self._base, self._proxy)
+        refuse_clear_text(access, self._base, self._proxy)
         self._host = f"{bracketed(self._base.host or '')}:{self._base.port}"
         self._opening = asyncio.Lock()
         self._opened: tuple[aiohttp.ClientSession, ClusterConnector] | None = None
@@ -351,35 +351,6 @@ def _upgrade_once() -> aiohttp.TraceConfig:
     trace.on_connection_create_start.append(connect)
     trace.on_connection_reuseconn.append(connect)
     return trace
-
-
-def _base_url(access: ClusterAccess) -> URL:
-    try:
-        url = URL(access.server)
-        usable = url.scheme in ("http", "https") and not url.query_string and not url.fragment
-        # The resolver refuses what this refuses, with an error of no use.
-        usable = usable and bool((url.raw_host or "").encode("idna"))
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigurationError(
-            f"The server of {access.source} is not an https URL such as https://10.0.0.1:6443: correct it there."
-        )
-    if url.user is not None or url.password is not None:
-        raise ConfigurationError(
-            f"The server of {access.source} holds a user name or password, which API servers do not take: remove it "
-            "there, and name the credential by itself."
-        )
-    return url
-
-
-def _refuse_clear_text(access: ClusterAccess, url: URL, proxy: Proxy | None) -> None:
-    local = is_loopback(url.host or "") and (proxy is None or is_loopback(proxy.host))
-    identified = access.tokens is not None or any(name.lower() == "authorization" for name in access.headers)
-    if url.scheme == "http" and identified and not local:
-        raise ConfigurationError(
-            f"The server of {access.source} is an http URL, so its credential would be sent in the clear: use https."
-        )
 
 
 def _proxy_context(ca_pem: str | None) -> ssl.SSLContext:
