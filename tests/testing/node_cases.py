@@ -14,6 +14,9 @@ from kpo_multicluster.testing.node import LocalNode
 from kpo_multicluster.testing.node_context import NodeSettings
 from kpo_multicluster.testing.node_images import ImageSource
 
+# A shell script that ends itself on SIGTERM, with a code.
+TRAP = "trap 'echo stopping; exit {code}' TERM; echo up; while :; do sleep 0.01; done"
+
 _WAIT_SECONDS = 15.0
 _numbers = itertools.count(1)
 
@@ -208,3 +211,19 @@ def pod_manifest(spec: Mapping[str, Any], **metadata: Any) -> dict[str, Any]:
             ],
         },
     }
+
+
+def container(name: str, script: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "image": "alpine", "command": ["sh", "-c", script], **fields}
+
+
+def events_of(under_test: NodeUnderTest, name: str = "base") -> list[tuple[str, str, str]]:
+    return [
+        (kind, reason, message)
+        for kind, reason, message, path in under_test.store.events
+        if path.endswith(f"{{{name}}}")
+    ]
+
+
+def pod_states(status: dict[str, Any]) -> list[str]:
+    return [next(iter(entry["state"])) for entry in status["containerStatuses"]]

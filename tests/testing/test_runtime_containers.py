@@ -1,98 +1,24 @@
-"""Containers as local processes: what they see, what they may write, how they end."""
+"""Containers as local processes: what they see, what they may write, how they start."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from kpo_multicluster.testing.interfaces import LogOptions
-from kpo_multicluster.testing.runtime import descriptors
-from kpo_multicluster.testing.runtime.local import Container, LocalRuntime, check
+from kpo_multicluster.testing.runtime.local import Container, check
 from kpo_multicluster.testing.runtime.log_reader import read_log
-from kpo_multicluster.testing.runtime.logs import ContainerLog
-from kpo_multicluster.testing.runtime.processes import Session, StartError
-from kpo_multicluster.testing.runtime.spec import Command, ContainerSpec, Mount, User, VolumeContent
+from kpo_multicluster.testing.runtime.processes import StartError
+from kpo_multicluster.testing.runtime.spec import Mount, User, VolumeContent
 
-from .node_cases import Output
-
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-class Machine:
-    """A runtime with short words for what the tests do."""
-
-    def __init__(self, runtime: LocalRuntime) -> None:
-        self.runtime = runtime
-
-    def start(
-        self,
-        *argv: str,
-        env: Mapping[str, str] | None = None,
-        cwd: str = "/",
-        user: User = User(),  # noqa: B008
-        tty: bool = False,
-        mounts: tuple[Mount, ...] = (),
-        copies: tuple[tuple[str, str], ...] = (),
-    ) -> Container:
-        command = Command(argv, {"PATH": PATH, **(env or {})}, cwd, user, tty)
-        spec = ContainerSpec(command, "a-pod", mounts, {"/etc/hostname": "a-pod\n"}, copies)
-        log = ContainerLog(self.runtime.directory / "pods", secrets.token_hex(8))
-        return self.runtime.run(spec, log)
-
-    async def run(self, *argv: str, **options: object) -> tuple[int, str]:
-        container = self.start(*argv, **options)  # type: ignore[arg-type]
-        await container.process.started
-        code = await container.ended
-        return code, await text_of(container)
-
-    async def sh(self, script: str, **options: object) -> str:
-        code, text = await self.run("sh", "-c", script, **options)
-        assert code == 0, text
-        return text
-
-    async def exec(
-        self, container: Container, *argv: str, stdin: bytes | None = None, tty: bool = False, cwd: str = "/"
-    ) -> Output:
-        command = Command(argv, {"PATH": PATH}, cwd, tty=tty)
-        session = await self.runtime.exec(container, command, stdin=stdin is not None)
-        if stdin is not None:
-            output, _ = await asyncio.gather(Output.of(session), feed(session, stdin))
-            return output
-        return await Output.of(session)
-
-    def volume(self) -> Path:
-        path = self.runtime.directory / "pods" / secrets.token_hex(4)
-        path.mkdir()
-        path.chmod(0o777)
-        return path
-
-
-async def feed(session: Session, data: bytes) -> None:
-    await session.write_stdin(data)
-    await session.close_stdin()
-
-
-async def text_of(container: Container) -> str:
-    return b"".join([batch async for batch in read_log(container.log, LogOptions())]).decode()
-
-
-@contextlib.asynccontextmanager
-async def started(*, overlay: bool = True) -> AsyncIterator[Machine]:
-    runtime = LocalRuntime(overlay=overlay)
-    await runtime.start()
-    try:
-        yield Machine(runtime)
-    finally:
-        await runtime.close()
+from .runtime_cases import PATH, Machine, log_has, processes_with, started, text_of
 
 
 @pytest.fixture
@@ -105,16 +31,6 @@ async def machine() -> AsyncIterator[Machine]:
 async def any_machine(request: pytest.FixtureRequest) -> AsyncIterator[Machine]:
     async with started(overlay=request.param == "overlay") as machine:
         yield machine
-
-
-def processes_with(marker: str) -> list[str]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if marker.encode() in (entry / "cmdline").read_bytes():
-                    found.append(entry.name)
-    return found
 
 
 async def test_check_passes_here() -> None:
@@ -159,8 +75,14 @@ async def test_a_first_process_without_handler_ignores_sigterm_and_dies_of_sigki
     assert await container.ended == 137
 
 
-async def test_dispositions_and_limits_are_a_fresh_program_s(machine: Machine) -> None:
-    text = await machine.sh("grep -E '^Sig(Blk|Ign):' /proc/self/status; umask; ls /proc/self/fd | wc -l")
+async def test_dispositions_and_limits_are_a_fresh_program_s() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        async with started() as machine:
+            text = await machine.sh("grep -E '^Sig(Blk|Ign):' /proc/self/status; umask; ls /proc/self/fd | wc -l")
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGINT, before[1])
     assert text.split() == ["SigBlk:", "0000000000000000", "SigIgn:", "0000000000000000", "0022", "4"]
 
 
@@ -333,17 +255,6 @@ async def test_a_program_that_the_kernel_refuses(
     assert (code, text) == (1, f"exec /program: {message}\n")
 
 
-async def log_has(container: Container, text: str) -> None:
-    said = b""
-    batches = read_log(container.log, LogOptions(follow=True))
-    async for batch in batches:
-        said += batch
-        if text.encode() in said:
-            break
-    assert text.encode() in said
-    await batches.aclose()  # type: ignore[attr-defined]
-
-
 async def test_20000_lines_with_both_streams(machine: Machine) -> None:
     script = "i=0; while [ $i -lt 10000 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done"
     lines = (await machine.sh(script)).splitlines()
@@ -369,173 +280,3 @@ async def longest_stall(container: Container) -> float:
         await asyncio.sleep(0.001)
         longest, before = max(longest, time.thread_time() - before), time.thread_time()
     return longest
-
-
-async def test_exec_joins_the_container(machine: Machine) -> None:
-    mounts = (Mount("/airflow/xcom", str(machine.volume())),)
-    container = machine.start("sh", "-c", "echo 1 > /tmp/mine; echo up; sleep 100", mounts=mounts)
-    await log_has(container, "up")
-    output = await machine.exec(
-        container, "sh", "-c", "cat /tmp/mine; hostname; pwd; pgrep -c sleep", cwd="/airflow/xcom"
-    )
-    assert (output.stdout, output.stderr, output.code) == (b"1\na-pod\n/airflow/xcom\n1\n", b"", 0)
-    output = await machine.exec(container, "sh", "-c", "echo out; echo err >&2; exit 9")
-    assert (output.stdout, output.stderr, output.code) == (b"out\n", b"err\n", 9)
-    assert await text_of(container) == "up\n"
-
-
-async def test_exec_as_the_container_s_user(machine: Machine) -> None:
-    container = machine.start("sleep", "100", user=User(1000, 2000))
-    await container.process.started
-    command = Command(
-        ("sh", "-c", "id -u; id -g; touch /tmp/x; stat -c %u /tmp/x"), {"PATH": PATH}, user=User(1000, 2000)
-    )
-    output = await Output.of(await machine.runtime.exec(container, command, stdin=False))
-    assert output.stdout.split() == [b"1000", b"2000", b"1000"]
-
-
-async def test_exec_moves_a_megabyte_both_ways(machine: Machine) -> None:
-    container = machine.start("sleep", "100")
-    await container.process.started
-    data = os.urandom(1 << 20)
-    output = await machine.exec(container, "sh", "-c", "tee /dev/stderr", stdin=data)
-    assert output.code == 0
-    assert output.stdout == data
-    assert output.stderr == data
-
-
-async def test_exec_with_closed_stdin_takes_input_silently(machine: Machine) -> None:
-    container = machine.start("sleep", "100")
-    await container.process.started
-    output = await asyncio.wait_for(
-        machine.exec(container, "sh", "-c", "exec <&-; echo ok", stdin=b"x" * (1 << 20)), 10
-    )
-    assert (output.stdout, output.code) == (b"ok\n", 0)
-
-
-async def test_exec_on_a_terminal(machine: Machine) -> None:
-    container = machine.start("sleep", "100")
-    await container.process.started
-    output = await machine.exec(container, "sh", "-c", "test -t 0 && test -t 2 && echo err >&2", tty=True)
-    assert (output.stdout, output.stderr, output.code) == (b"err\r\n", b"", 0)
-
-
-async def test_exec_can_be_killed(machine: Machine) -> None:
-    container = machine.start("sleep", "100")
-    await container.process.started
-    session = await machine.runtime.exec(container, Command(("sleep", "100"), {"PATH": PATH}), stdin=False)
-    await session.kill()
-    output = await asyncio.wait_for(Output.of(session), 10)
-    assert output.code == 137
-    await session.kill()
-    assert container.running
-
-
-async def test_exec_of_a_command_that_does_not_exist(machine: Machine) -> None:
-    container = machine.start("sleep", "100")
-    await container.process.started
-    before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(StartError) as caught:
-        await machine.exec(container, "nosuch")
-    assert str(caught.value) == 'exec: "nosuch": executable file not found in $PATH'
-    assert caught.value.number == errno.ENOENT
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-async def test_exec_in_a_container_that_has_ended(machine: Machine) -> None:
-    container = machine.start("true")
-    await container.ended
-    with pytest.raises(StartError, match="container is not running"):
-        await machine.exec(container, "true")
-
-
-async def test_exec_ends_with_its_container(machine: Machine) -> None:
-    container = machine.start("sleep", "100")
-    await container.process.started
-    waiting = asyncio.create_task(machine.exec(container, "sleep", "100"))
-    await asyncio.wait((waiting,), timeout=0.05)
-    container.process.kill()
-    assert (await asyncio.wait_for(waiting, 10)).code == 137
-
-
-async def test_removes_whatever_containers_leave(machine: Machine) -> None:
-    volume = machine.volume()
-    script = "mkdir -p /d/a/b; touch /d/a/b/c; ln -s /etc /d/link; chmod 0 /d/a/b /d/a; mkfifo /d/pipe"
-    await machine.sh(script, mounts=(Mount("/d", str(volume)),), user=User(12345, 12345))
-    await machine.runtime.remove_tree(volume)
-    assert not volume.exists()
-    await machine.runtime.remove_tree(volume)
-
-
-async def test_many_containers_at_once(machine: Machine) -> None:
-    results = await asyncio.gather(*(machine.run("sh", "-c", f"echo {number}") for number in range(40)))
-    assert results == [(0, f"{number}\n") for number in range(40)]
-
-
-async def test_close_ends_everything() -> None:
-    marker = f"marker-{secrets.token_hex(8)}"
-    before = len(os.listdir("/proc/self/fd"))
-    async with started() as machine:
-        directory = machine.runtime.directory
-        containers = [machine.start("sh", "-c", f"trap '' TERM; sleep 500; : {marker}") for _ in range(3)]
-        await asyncio.gather(*(container.process.started for container in containers))
-        session = await machine.runtime.exec(containers[0], Command(("sleep", "500"), {"PATH": PATH}), stdin=True)
-        assert len(processes_with(marker)) >= 3
-    assert processes_with(marker) == []
-    assert not directory.exists()
-    assert [await container.ended for container in containers] == [137] * 3
-    assert await session.wait() == 137
-    session.discard()
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-async def test_what_is_asked_after_the_warden_died_fails_at_once(machine: Machine, tmp_path: Path) -> None:
-    container = machine.start("sleep", "500")
-    await container.process.started
-    for pid in (
-        Path(f"/proc/{keeper_of(machine.runtime)}/task/{keeper_of(machine.runtime)}/children").read_text().split()
-    ):
-        os.kill(int(pid), signal.SIGKILL)
-    assert await asyncio.wait_for(container.ended, 10) == 137
-    other = machine.runtime.run(ContainerSpec(Command(("true",)), "a-pod"), ContainerLog(tmp_path, "other"))
-    with pytest.raises(StartError, match="runtime has ended"):
-        await other.process.started
-    assert await other.ended == 137
-
-
-async def test_nothing_is_left_when_the_keeper_is_killed(machine: Machine) -> None:
-    directory = machine.runtime.directory
-    container = machine.start("sleep", "500")
-    await container.process.started
-    os.kill(keeper_of(machine.runtime), signal.SIGKILL)
-    assert await asyncio.wait_for(container.ended, 10) == 137
-    await machine.runtime.close()
-    assert not directory.exists()
-
-
-def keeper_of(runtime: LocalRuntime) -> int:
-    keeper = runtime._keeper
-    assert keeper is not None
-    return keeper.pid
-
-
-async def test_a_forked_child_keeps_nothing_open(machine: Machine) -> None:
-    container = machine.start("sleep", "500")
-    await container.process.started
-    session = await machine.runtime.exec(container, Command(("cat",), {"PATH": PATH}), stdin=True)
-    kept = set(descriptors._fds)
-    assert kept
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        still = [fd for fd in kept if os.path.exists(f"/proc/self/fd/{fd}")]
-        os.write(writer, repr(still).encode())
-        os._exit(0)
-    os.close(writer)
-    heard = os.read(reader, 1000)
-    os.close(reader)
-    os.waitpid(child, 0)
-    assert heard == b"[]"
-    await session.write_stdin(b"still here")
-    await session.close_stdin()
-    assert (await Output.of(session)).stdout == b"still here"

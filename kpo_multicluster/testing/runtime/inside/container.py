@@ -60,9 +60,7 @@ def become_command(spec: Mapping[str, Any], *, all_ids: bool) -> NoReturn:
     argv: list[str] = spec["argv"]
     path = find_executable(argv[0], spec["env"].get("PATH", ""))
     os.umask(0o022)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _reset_signals()
     try:
         os.execve(path, argv, spec["env"])
     except OSError as error:
@@ -71,6 +69,14 @@ def become_command(spec: Mapping[str, Any], *, all_ids: bool) -> NoReturn:
         # As with a runtime, which is gone by now: all it leaves is a line on stderr and an exit code.
         os.write(2, f"exec {path}: {_text(error)}\n".encode())
         os._exit(_EXEC_FAILED)
+
+
+def _reset_signals() -> None:
+    # What Python ignores, and what whoever started the server does: a shell its background jobs' SIGINT, nohup SIGHUP.
+    for number in signal.valid_signals():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def find_executable(name: str, search_path: str) -> str:
