@@ -25,6 +25,7 @@ Each message says what happened, where the value in question came from, and what
     ├── ExecError                       a command run in a container through the exec subresource failed
     └── PodRunError                     a run of a pod ended badly
         ├── PodStartError               the pod can never start, or did not within its time
+        │   └── PodStartTimeoutError    it did not within its time
         ├── PodFailedError              a container failed; carries reason and exit code
         ├── PodLostError                the pod vanished: deleted by someone else, evicted, node lost
         └── XComError                   the run's result could not be read or is not JSON
@@ -176,6 +177,10 @@ class PodRunError(KpoMulticlusterError):
 
 class PodStartError(PodRunError):
     """The pod can never start, or did not start within its time."""
+
+
+class PodStartTimeoutError(PodStartError):
+    """The pod did not start within its time; it might have later."""
 
 
 class PodFailedError(PodRunError):

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from typing import Any
 
 from kpo_multicluster.api.client import ApiClient, ExecResult
-from kpo_multicluster.errors import ConflictError, NotFoundError, PodRunError, PodStartError
+from kpo_multicluster.errors import ConflictError, NotFoundError, PodRunError, PodStartError, PodStartTimeoutError
 from kpo_multicluster.pods.emitted import Notice, PodEvent
 from kpo_multicluster.pods.events import as_event, list_events, tell_events
 from kpo_multicluster.pods.follow import LogFollower
@@ -164,9 +164,9 @@ class PodRun:
 
         return await self.monitor.wait(settled, timeout_seconds=timeout_seconds)
 
-    def _too_late(self, parameter: str, seconds: float) -> PodStartError:
+    def _too_late(self, parameter: str, seconds: float) -> PodStartTimeoutError:
         pod = self.pod
-        return PodStartError(
+        return PodStartTimeoutError(
             f"Pod {name_of(pod)} did not start within {seconds:g} s ({parameter}): {waiting_for(pod)}. "
             f"Raise {parameter} if the cluster needs longer, for example to add a node."
         )
@@ -252,7 +252,7 @@ class PodRun:
         """
         seconds = self.settings.startup_timeout_seconds
         if not await self._reach(lambda pod: has_started(pod, container), seconds):
-            raise PodStartError(
+            raise PodStartTimeoutError(
                 f"Container {container!r} of pod {name_of(self.pod)} did not start within {seconds:g} s "
                 f"(startup_timeout_seconds): {waiting_for(self.pod)}."
             )
