@@ -106,9 +106,7 @@ class PodMonitor:
             try:
                 await self._watch(metadata["namespace"], metadata["name"], version)
             except GoneError:
-                # Too old to watch from: read the pod, and watch on from there.
-                await self._read()
-                version = str(self.pod["metadata"].get("resourceVersion", ""))
+                version = await self._list(metadata["namespace"], metadata["name"])
             except ForbiddenError as error:
                 await self._warn(
                     f"This role may not watch pods ({error.detail or error}): reading the pod every {POLL_SECONDS:g} s "
@@ -125,6 +123,23 @@ class PodMonitor:
                 self._saw(event.object, deleted=event.type == "DELETED")
                 if self.deleted:
                     return
+
+    async def _list(self, namespace: str, name: str) -> str:
+        """Looks at the pod anew; gives the version to watch on from.
+
+        A list, as its version is that of the whole collection: the pod's own, as a GET tells it, is that of its last
+        change and may be just what is too old to watch from.
+        """
+        try:
+            found = await self._api.request(
+                "GET", pods_path(namespace), params={"fieldSelector": f"metadata.name={name}"}
+            )
+        except ForbiddenError:
+            await self._read()
+            return ""
+        items = found.get("items") or []
+        self._saw(items[0] if items else self.pod, deleted=not items)
+        return str(found["metadata"].get("resourceVersion", ""))
 
     async def _poll(self) -> None:
         while not self.deleted:

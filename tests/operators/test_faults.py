@@ -43,10 +43,28 @@ def test_a_watch_that_breaks_goes_on(cluster: EmbeddedCluster, run: Run) -> None
         run("sleep 0.3")
 
 
-def test_a_watch_that_is_too_old_reads_the_pod_and_goes_on(cluster: EmbeddedCluster, run: Run) -> None:
+def test_a_watch_that_is_too_old_lists_and_goes_on(cluster: EmbeddedCluster, run: Run) -> None:
     with cluster.faults.answer("^watch .*pods", 410):
         run("sleep 0.3")
-    assert cluster.requests.counts()["get"] == 1
+    counts = cluster.requests.counts()
+    assert (counts["list"], counts["watch"], counts["get"]) == (2, 2, 0)
+
+
+def test_a_pod_whose_last_change_is_too_old_to_watch_from_is_watched_all_the_same(
+    cluster: EmbeddedCluster, run: Run
+) -> None:
+    """The pod does not change while it sleeps, so its own version stays behind what the server still knows."""
+
+    class Compacting:
+        @staticmethod
+        def on_pod_starting(**arguments: object) -> None:
+            cluster.create_namespace(f"moves-the-version-on-{len(cluster.objects('namespaces'))}")
+            cluster.compact(end_watches=True)
+
+    run("sleep 1", callbacks=[Compacting])
+    counts = cluster.requests.counts()
+    assert counts["watch"] <= 3
+    assert counts["list"] <= 3
 
 
 def test_without_the_right_to_watch_the_pod_is_read_at_intervals(
