@@ -186,6 +186,6 @@ def test_the_newest_of_several_living_pods_is_kept() -> None:
 
 
 def test_of_pods_of_the_same_second_the_later_try_s_is_the_newer() -> None:
-    first, second = make("first", containerStatuses=[running("base")]), make("second", containerStatuses=[running("base")])
+    first, second = (make(name, containerStatuses=[running("base")]) for name in ("first", "second"))
     first["metadata"]["labels"], second["metadata"]["labels"] = {"try_number": "1"}, {"try_number": "2"}
     assert choose([first, second], "base") == (second, [first])
