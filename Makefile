@@ -37,9 +37,10 @@ lock: $(UV) ## Rewrite the locked versions in requirements/
 	$(UV) pip compile --quiet --universal --python-version 3.10 --all-extras --group test --group lint --no-emit-index-url --no-annotate --output-file requirements/dev.txt pyproject.toml
 	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group upstream --no-emit-index-url --no-annotate --output-file requirements/upstream.txt pyproject.toml
 
+# An exported KUBECONFIG leads to who knows what: only one that is given here is used.
 .PHONY: demo
 demo: $(VENV)/.complete ## Run the examples on two embedded clusters; with DAG=path KUBECONFIG=path yours on your own
-	@$(BIN)/python -m demo $(if $(DAG),--dag '$(DAG)')
+	@$(BIN)/python -m demo $(if $(DAG),--dag '$(DAG)') $(if $(filter command,$(origin KUBECONFIG)),--kubeconfig '$(KUBECONFIG)')
 
 .PHONY: test
 test: $(VENV)/.complete ## Run the tests

@@ -19,6 +19,7 @@ from demo.embedded import EmbeddedClusters
 from demo.processes import ending_on_sigterm
 from demo.report import table, to_json
 from demo.run import Dag, Runner, say, summary
+from kpo_multicluster.errors import KpoMulticlusterError
 
 _DIRECTORY = Path(__file__).resolve().parent.parent / "examples"
 
@@ -58,16 +59,16 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="    note: %(message)s", stream=sys.stdout)
     try:
         with ending_on_sigterm(), ExitStack() as stack:
-            if options.dag:
-                options.dag = _dag_file(options.dag)
+            options.dag = _dag_file(options.dag)
+            _check(options, environ)
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kpo-demo-")))
             clusters: Clusters
-            if options.dag and environ.get("KUBECONFIG"):
-                clusters = UserClusters(_kubeconfig(environ["KUBECONFIG"]))
+            if options.kubeconfig:
+                clusters = UserClusters(_kubeconfig(options.kubeconfig))
             else:
                 clusters = stack.enter_context(EmbeddedClusters(scratch, _DIRECTORY))
             return _demo(options, scratch / "airflow", clusters, environ)
-    except (AirflowError, UsageError) as error:
+    except (AirflowError, KpoMulticlusterError, UsageError) as error:
         say(f"demo: {error}")
         return 1
     except KeyboardInterrupt:
@@ -91,7 +92,9 @@ def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, envi
     say(f"\n{table(rows)}\n\n{summary(rows, left)}")
     if options.json:
         options.json.write_text(to_json(rows))
-    return 1 if left or any(row.ok is False for row in rows) else 0
+    # A DAG of the user's may keep its pods on purpose.
+    untidy = left and not options.dag
+    return 1 if untidy or any(row.ok is False for row in rows) else 0
 
 
 def _dags(path: Path | None, home: AirflowHome) -> Sequence[Dag]:
@@ -101,11 +104,20 @@ def _dags(path: Path | None, home: AirflowHome) -> Sequence[Dag]:
     return [Dag(dag_id, path) for dag_id in home.dag_ids(path)]
 
 
-def _dag_file(path: Path) -> Path:
+def _dag_file(path: Path | None) -> Path | None:
+    if path is None:
+        return None
     path = path.expanduser().absolute()
     if not path.is_file():
         raise UsageError(f"There is no file {path}: DAG= takes the path of a file that defines a DAG.")
     return path
+
+
+def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    if options.kubeconfig and not options.dag:
+        raise UsageError("KUBECONFIG= needs DAG=, the path of a DAG of yours: the examples run on embedded clusters.")
+    if options.dag and not options.kubeconfig and environ.get("KUBECONFIG"):
+        say("The exported KUBECONFIG is not used, only one that is given: make demo DAG=... KUBECONFIG=...")
 
 
 def _kubeconfig(value: str) -> str:
@@ -121,8 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dag",
         type=Path,
-        help="run the DAGs of this file: on the clusters of $KUBECONFIG or, without it, on the embedded ones",
+        help="run the DAGs of this file: on the clusters of --kubeconfig or, without it, on the embedded ones",
     )
+    parser.add_argument("--kubeconfig", help="of your clusters; several paths are joined as in $KUBECONFIG")
     parser.add_argument("--json", type=Path, help="write the table to this file as well, as JSON")
     return parser
 

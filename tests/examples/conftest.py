@@ -36,11 +36,11 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demos]:
     broken.write_text("import no_such_module_anywhere\n")
     with EmbeddedCluster("users") as cluster:
         cluster.write_kubeconfig(kubeconfig, context="alpha")
-        environ = {"KUBECONFIG": str(kubeconfig)}
+        named = ("--kubeconfig", str(kubeconfig))
         running = Demos(
-            examples=Demo(tmp_path_factory.mktemp("demo"), environ={}),
-            users=Demo(tmp_path_factory.mktemp("demo"), "--dag", str(dags), environ=environ),
-            broken=Demo(tmp_path_factory.mktemp("demo"), "--dag", str(broken), environ=environ),
+            examples=Demo(tmp_path_factory.mktemp("demo")),
+            users=Demo(tmp_path_factory.mktemp("demo"), "--dag", str(dags), *named),
+            broken=Demo(tmp_path_factory.mktemp("demo"), "--dag", str(broken), *named),
             users_cluster=cluster,
         )
         try:

@@ -96,14 +96,15 @@ def test_a_file_that_cannot_be_imported_is_told(demos: Demos) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "what"),
-    [({}, "DAG= takes the path"), ({"KUBECONFIG": "/nowhere/config"}, "KUBECONFIG= takes the path")],
+    ("arguments", "what"),
+    [
+        (("--dag", "/nowhere/dag.py"), "There is no file /nowhere/dag.py: DAG= takes the path"),
+        (("--dag", __file__, "--kubeconfig", "/nowhere/config"), "There is no file /nowhere/config: KUBECONFIG= takes"),
+        (("--kubeconfig", __file__), "KUBECONFIG= needs DAG="),
+    ],
 )
-def test_a_missing_file_is_told_at_once(tmp_path: Path, environ: dict[str, str], what: str) -> None:
-    dag = tmp_path / "dag.py"
-    if environ:
-        dag.touch()
-    demo = Demo(tmp_path, "--dag", str(dag), environ=environ)
+def test_a_misuse_is_told_at_once(tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:
+    demo = Demo(tmp_path, *arguments)
     finished = demo.finished()
     assert finished.code == 1
     assert what in finished.said
@@ -111,7 +112,7 @@ def test_a_missing_file_is_told_at_once(tmp_path: Path, environ: dict[str, str],
 
 
 def test_a_terminated_demo_leaves_nothing(tmp_path: Path) -> None:
-    demo = Demo(tmp_path, environ={})
+    demo = Demo(tmp_path)
     try:
         deadline = time.monotonic() + 60
         while "makes a database" not in demo.said():
