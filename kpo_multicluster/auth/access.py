@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from kpo_multicluster.errors import CredentialError
+from kpo_multicluster.errors import CredentialError, KpoMulticlusterError
 
 # Renew this long before the end, or at 80 % of the life where that is later (a token of a few seconds).
 _MARGIN_SECONDS = 60.0
@@ -150,6 +150,8 @@ class ClusterAccess:
         headers: sent with every request, such as impersonation. A name may occur more than once (one
             `Impersonate-Group` a group): the value is then a multidict, so copy it with `CIMultiDict`, not `dict`.
         namespace: the namespace to use when the task names none.
+        explain: what the cloud knows of why a request was refused: findings, one sentence or more each. It may block
+            and ask the cloud, and raises nothing. None where no cloud is involved.
     """
 
     server: str
@@ -163,6 +165,7 @@ class ClusterAccess:
     proxy_url: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     namespace: str | None = None
+    explain: Callable[[KpoMulticlusterError], list[str]] | None = field(default=None, repr=False, compare=False)
 
     @property
     def fingerprint(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from kpo_multicluster.auth.tls import pem_from_base64
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
 
@@ -50,3 +51,18 @@ def flag(ref: ClusterRef, name: str) -> bool:
     raise ConfigurationError(
         f"The option {name} of the cluster from {ref.source} must be true or false, not {type(value).__name__}."
     )
+
+
+def ca_pem(ref: ClusterRef) -> str | None:
+    """The option `ca_data` as PEM; None when it is absent.
+
+    Raises:
+        ConfigurationError: it is neither PEM nor base64 of it.
+    """
+    data = text(ref, "ca_data")
+    if data is None or "-----BEGIN" in data:
+        return data
+    pem = pem_from_base64(data)
+    if pem is None:
+        raise ConfigurationError(f"The ca_data of the cluster from {ref.source} is neither PEM nor base64 of it.")
+    return pem

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kpo_multicluster.auth.access import ClusterAccess
+from kpo_multicluster.auth.connections import Connections
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError, UnknownClusterKindError
 
@@ -26,7 +27,17 @@ class Resolver(Protocol):
         Raises:
             ConfigurationError: the ref cannot work.
             CredentialError: the credential could not be made.
+            ConnectError: the cluster is not up, or a cloud's API that has to be asked cannot be reached.
         """
+        ...
+
+
+@runtime_checkable
+class ConnectionResolver(Resolver, Protocol):
+    """A resolver of clusters whose credentials may be those of an Airflow connection."""
+
+    def using(self, connections: Connections) -> Resolver:
+        """The same resolver, which looks connections up there."""
         ...
 
 
@@ -53,13 +64,19 @@ def check_kind(ref: ClusterRef) -> None:
         )
 
 
-def resolve(ref: ClusterRef) -> ClusterAccess:
+def resolve(ref: ClusterRef, *, connections: Connections | None = None) -> ClusterAccess:
     """Access to the cluster that `ref` names; may block.
+
+    Args:
+        ref: of the cluster.
+        connections: where to look up a connection that the ref names; asked in the calling thread, before this
+            returns. None outside Airflow.
 
     Raises:
         UnknownClusterKindError: no resolver is registered for its kind.
-        ConfigurationError: the ref cannot work.
+        ConfigurationError: the ref cannot work, or names a connection and there are none.
         CredentialError: the credential could not be made.
+        ConnectError: the cluster is not up, or a cloud's API that has to be asked cannot be reached.
     """
     check_kind(ref)
     point = _entry_points()[ref.kind]
@@ -70,4 +87,6 @@ def resolve(ref: ClusterRef) -> ClusterAccess:
             f"The resolver for {ref.kind!r} ({point.value}), needed for the cluster from {ref.source}, cannot be "
             f"imported: {error}. Reinstall the distribution that brings it."
         ) from error
+    if connections is not None and isinstance(resolver, ConnectionResolver):
+        resolver = resolver.using(connections)
     return resolver.resolve(ref)

@@ -51,3 +51,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_private(host: str) -> bool:
+    """Whether the host is an address that only its own network can reach; False for names."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return False

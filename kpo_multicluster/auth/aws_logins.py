@@ -1,0 +1,163 @@
+"""The ways to name AWS credentials: boto3's own chain, a profile, an Airflow connection, an environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from kpo_multicluster.auth.aws_session import DEFAULT_SESSION_NAME, AssumedRole, AwsLogin, boto3_module
+from kpo_multicluster.auth.connections import CloudConnection
+from kpo_multicluster.errors import ConfigurationError
+
+_PROVIDER = "install apache-airflow-providers-amazon, whose hook is then used"
+_TOKEN_FILE_FEDERATION = "file"
+_VARIABLES = {
+    "profile": ("AWS_DEFAULT_PROFILE", "AWS_PROFILE"),
+    "config_file": ("AWS_CONFIG_FILE",),
+    "credentials_file": ("AWS_SHARED_CREDENTIALS_FILE",),
+    "ca_bundle": ("AWS_CA_BUNDLE",),
+}
+
+ENVIRONMENT = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CA_BUNDLE",
+    "AWS_STS_REGIONAL_ENDPOINTS",
+)
+"""The variables that `environment_login` understands."""
+
+
+def chain_login(profile: str | None = None) -> AwsLogin:
+    """boto3's own chain: environment, shared configuration, IRSA, Pod Identity, instance role.
+
+    Args:
+        profile: of the shared configuration, in place of all others.
+    """
+    source = f"profile {profile!r}" if profile else "boto3's default credentials of this process"
+    return AwsLogin(source, lambda: _session(profile_name=profile))
+
+
+def environment_login(env: Mapping[str, str], *, source: str, profile: str | None = None) -> AwsLogin:
+    """boto3's own chain as it would go in another environment, which is not entered.
+
+    Args:
+        env: that environment, this process's own variables included; of those that boto3 reads only `ENVIRONMENT` may
+            differ from them.
+        source: what asks, for messages.
+        profile: named by a command's argument, which goes before all of the environment.
+    """
+
+    def make() -> Any:
+        session = _botocore_session()
+        for variable, names in _VARIABLES.items():
+            value, here = (next((e[name] for name in names if e.get(name)), None) for e in (env, os.environ))
+            # What botocore finds in its own environment it treats otherwise than what it is told.
+            if value is not None and value != here:
+                session.set_config_variable(variable, value)
+        if profile:
+            session.set_config_variable("profile", profile)
+        key, secret = env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY")
+        # Keys in the environment go before a profile named there, but not before one named by an argument.
+        if key and secret and not profile:
+            session.set_credentials(key, secret, env.get("AWS_SESSION_TOKEN"))
+        return boto3_module().session.Session(botocore_session=session)
+
+    return AwsLogin(source, make, region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION"))
+
+
+def connection_login(connection: CloudConnection) -> AwsLogin:
+    """An Airflow connection of type `aws`, by its own fields; for where the amazon provider is not installed.
+
+    Raises:
+        ConfigurationError: the connection is of another type, or needs that provider.
+    """
+    connection.check_type("aws")
+    key = connection.login or connection.text("aws_access_key_id")
+    secret = connection.password or connection.text("aws_secret_access_key")
+    if bool(key) != bool(secret):
+        has, lacks = ("access key id", "secret access key") if key else ("secret access key", "access key id")
+        raise ConfigurationError(f"The {connection.source} has an AWS {has} but no {lacks}: add it there.")
+    token, profile = connection.text("aws_session_token"), connection.text("profile_name")
+
+    def make() -> Any:
+        return _session(
+            aws_access_key_id=key, aws_secret_access_key=secret, aws_session_token=token, profile_name=profile
+        )
+
+    services = connection.mapping("service_config")
+    endpoints = {"eks": connection.text("endpoint_url")}
+    for service in ("eks", "sts"):
+        endpoints[service] = (services.get(service) or {}).get("endpoint_url") or endpoints.get(service)
+    return AwsLogin(
+        connection.source,
+        make,
+        roles=_roles(connection),
+        region=connection.text("region_name"),
+        endpoints={service: url for service, url in endpoints.items() if url},
+        verify=connection.get("verify"),
+        config=_config(connection),
+    )
+
+
+def _session(**arguments: Any) -> Any:
+    return boto3_module().session.Session(botocore_session=_botocore_session(), **arguments)
+
+
+def _botocore_session() -> Any:
+    boto3_module()
+    from botocore.session import Session
+
+    session = Session()
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    return session
+
+
+@lru_cache(maxsize=4)
+def _loader(path: str | None) -> Any:
+    # Each loader reads and keeps the descriptions of AWS's services anew: megabytes, and most of a session's time.
+    from botocore.loaders import create_loader
+
+    return create_loader(path)
+
+
+def _roles(connection: CloudConnection) -> tuple[AssumedRole, ...]:
+    arn = connection.text("role_arn")
+    if arn is None:
+        return ()
+    method = connection.text("assume_role_method") or "assume_role"
+    arguments = dict(connection.mapping("assume_role_kwargs"))
+    name = arguments.pop("RoleSessionName", DEFAULT_SESSION_NAME)
+    if method == "assume_role":
+        return (AssumedRole(arn, name, connection.text("external_id"), arguments=arguments),)
+    federation = connection.text("assume_role_with_web_identity_federation")
+    path = connection.text("assume_role_with_web_identity_token_file")
+    if method == "assume_role_with_web_identity" and federation in (None, _TOKEN_FILE_FEDERATION) and path:
+        return (AssumedRole(arn, name, web_identity_token_file=path, arguments=arguments),)
+    raise ConfigurationError(
+        f"The {connection.source} has the assume_role_method {method!r}, which needs the amazon provider here: "
+        f"{_PROVIDER}."
+    )
+
+
+def _config(connection: CloudConnection) -> Any:
+    arguments = connection.mapping("config_kwargs")
+    if not arguments:
+        return None
+    boto3_module()
+    from botocore.config import Config
+
+    fault = ""
+    try:
+        return Config(**arguments)
+    except TypeError as error:
+        fault = str(error)
+    raise ConfigurationError(f"The config_kwargs of {connection.source} are not botocore's: {fault}.")

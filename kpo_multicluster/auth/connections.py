@@ -1,0 +1,124 @@
+"""Airflow connections as resolvers see them. Airflow itself is not imported here: its edge hands them in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kpo_multicluster.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from kpo_multicluster.auth.aws_session import AwsLogin
+
+
+@dataclass(frozen=True)
+class CloudConnection:
+    """What an Airflow connection to a cloud holds.
+
+    Attributes:
+        conn_id: its id.
+        conn_type: its type, such as `aws`.
+        login: the field of that name.
+        password: likewise.
+        extra: its extra fields.
+    """
+
+    conn_id: str
+    conn_type: str | None = None
+    login: str | None = None
+    password: str | None = field(default=None, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def source(self) -> str:
+        """For messages."""
+        return f"connection {self.conn_id!r}"
+
+    def check_type(self, conn_type: str) -> None:
+        """Refuses a connection to something else.
+
+        Raises:
+            ConfigurationError: with the type it has.
+        """
+        if self.conn_type not in (conn_type, "", None):
+            raise ConfigurationError(
+                f"The {self.source} is of type {self.conn_type!r}; one of type {conn_type!r} is needed here. Name "
+                "another one."
+            )
+
+    def get(self, name: str) -> Any:
+        """A field of the extra, under its own name or the long one of old forms; None and "" are unset."""
+        for key in (name, f"extra__{self.conn_type}__{name}"):
+            value = self.extra.get(key)
+            if value not in (None, ""):
+                return value
+        return None
+
+    def text(self, name: str) -> str | None:
+        """A field of the extra that holds text.
+
+        Raises:
+            ConfigurationError: it holds something else.
+        """
+        value = self.get(name)
+        if value is None or isinstance(value, str):
+            return value
+        raise ConfigurationError(f"The field {name!r} of {self.source} must be text, not {type(value).__name__}.")
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        """A field of the extra that holds an object, or JSON of one; empty when it is unset.
+
+        Raises:
+            ConfigurationError: it holds something else.
+        """
+        value = self.get(name)
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:  # its message quotes the text
+                value = None
+            if not isinstance(value, Mapping):
+                raise ConfigurationError(f"The field {name!r} of {self.source} is not a JSON object: correct it there.")
+        if value is None or isinstance(value, Mapping):
+            return value or {}
+        raise ConfigurationError(
+            f"The field {name!r} of {self.source} must be a JSON object, not {type(value).__name__}."
+        )
+
+
+class Connections(Protocol):
+    """Where connections are looked up: Airflow, or a test."""
+
+    def get(self, conn_id: str) -> CloudConnection:
+        """The connection of that id; called while a cluster is resolved, never later.
+
+        Raises:
+            ConfigurationError: there is none, or its extra is not JSON.
+        """
+        ...
+
+    def aws_login(self, conn_id: str, region: str | None) -> AwsLogin | None:
+        """How Airflow's own library of AWS connections logs in with it; None where that is not installed.
+
+        Raises:
+            ConfigurationError: there is no such connection.
+        """
+        ...
+
+
+class _OutsideAirflow:
+    def get(self, conn_id: str) -> CloudConnection:
+        raise ConfigurationError(
+            f"The connection {conn_id!r} is only to be had inside Airflow: in a task, a trigger, or code that gives "
+            "resolve() its connections=. Elsewhere name a credential without a connection, such as a profile or a key "
+            "file."
+        )
+
+    def aws_login(self, conn_id: str, region: str | None) -> AwsLogin | None:
+        return None
+
+
+OUTSIDE_AIRFLOW: Connections = _OutsideAirflow()
+"""Has no connections, and says why."""

@@ -1,0 +1,172 @@
+"""Tokens of EKS: a signed request to STS that says who one is, made here and sent by the API server.
+
+Source: aws-iam-authenticator, "How does it work?" and `pkg/token`. No network is used. The server takes a token for 15
+minutes from its signing, only for an STS host of its own AWS partition, and only with the cluster's name signed.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from kpo_multicluster.auth.access import Token
+from kpo_multicluster.auth.aws_session import AwsKeys, AwsSession, boto3_module
+from kpo_multicluster.errors import ConfigurationError, CredentialError
+
+_PREFIX = "k8s-aws-v1."
+_CLUSTER_HEADER = "x-k8s-aws-id"
+# The server's limit is 15 minutes; the clients of AWS leave one for clocks that differ.
+TOKEN_LIFE_SECONDS = 14 * 60.0
+_TOKEN_LIMIT_BYTES = 4096
+# Written into the request and ignored by every server; it must be there, and at most 900.
+_LEGACY_EXPIRES_SECONDS = 60
+# Asked for another token sooner than this before the last one's end, that one was refused.
+_RENEWAL_WINDOW_SECONDS = 120.0
+_GLOBAL_HOST = "sts.amazonaws.com"
+_GLOBAL_REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class StsHost:
+    """Where tokens are signed for.
+
+    Attributes:
+        name: of the host.
+        region: in whose name requests to it are signed.
+    """
+
+    name: str
+    region: str
+
+
+def sts_host(region: str, asked: str | None, *, source: str) -> StsHost:
+    """The STS host that an EKS cluster of a region accepts in tokens.
+
+    It has nothing to do with where this process calls STS: an endpoint that overrides that one is refused by EKS.
+
+    Args:
+        region: of the cluster.
+        asked: a host to use in place of the region's own; None for that.
+        source: what asked, for messages.
+
+    Raises:
+        ConfigurationError: the region is none of AWS's, or EKS would refuse the host.
+    """
+    partition, hosts = _partition_hosts(region)
+    if not hosts:
+        raise ConfigurationError(
+            f"There is no AWS region {region!r} ({source}) as far as the installed botocore knows: correct the region, "
+            "or update botocore if it is new."
+        )
+    if asked is None or asked == hosts[0]:
+        return StsHost(hosts[0], region)
+    if asked == _GLOBAL_HOST and partition == "aws":
+        return StsHost(asked, _GLOBAL_REGION)
+    if asked not in hosts:
+        accepted = [*hosts, _GLOBAL_HOST] if partition == "aws" else hosts
+        raise ConfigurationError(
+            f"Tokens signed for the STS host {asked!r} ({source}) are refused by EKS in {region}, which accepts "
+            f"{', '.join(accepted)}. Drop sts_host; to call STS elsewhere, set sts_endpoint_url."
+        )
+    return StsHost(asked, region)
+
+
+def sign_token(keys: AwsKeys, *, cluster_name: str, host: StsHost) -> str:
+    """A token for a cluster.
+
+    Args:
+        keys: of AWS.
+        cluster_name: of the cluster; no other one accepts the token.
+        host: of STS.
+
+    Raises:
+        CredentialError: the token is longer than any API server accepts.
+    """
+    from botocore.auth import SigV4QueryAuth
+    from botocore.awsrequest import AWSRequest
+
+    request = AWSRequest(
+        method="GET",
+        url=f"https://{host.name}/?Action=GetCallerIdentity&Version=2011-06-15",
+        headers={_CLUSTER_HEADER: cluster_name},
+    )
+    SigV4QueryAuth(keys, "sts", host.region, expires=_LEGACY_EXPIRES_SECONDS).add_auth(request)
+    token = _PREFIX + base64.urlsafe_b64encode(request.url.encode()).decode().rstrip("=")
+    if len(token) > _TOKEN_LIMIT_BYTES:
+        raise CredentialError(
+            f"The token for EKS cluster {cluster_name!r} would be {len(token)} bytes long, and API servers accept "
+            f"{_TOKEN_LIMIT_BYTES}: the AWS session token in it is too long. Use a role with fewer or shorter session "
+            "tags and policies."
+        )
+    return token
+
+
+class EksTokens:
+    """Makes the tokens of one cluster.
+
+    Args:
+        session: whose credentials sign.
+        cluster_name: of the cluster.
+        host: of STS.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self, session: AwsSession, *, cluster_name: str, host: StsHost, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._session = session
+        self._cluster_name = cluster_name
+        self._host = host
+        self._clock = clock
+        self._good_until = 0.0
+
+    def fetch(self) -> Token:
+        """A new token; by a new session where the last one was refused, as its keys may have been revoked or replaced.
+
+        Raises:
+            CredentialError: AWS gave no credentials.
+        """
+        now = self._clock()
+        if now < self._good_until - _RENEWAL_WINDOW_SECONDS:
+            self._session.discard()
+        keys = self._session.keys()
+        token = sign_token(keys, cluster_name=self._cluster_name, host=self._host)
+        end = now + TOKEN_LIFE_SECONDS
+        self._good_until = end if keys.expires_at is None else min(end, keys.expires_at)
+        return Token(token, self._good_until)
+
+
+@lru_cache(maxsize=64)
+def _partition_hosts(region: str) -> tuple[str, tuple[str, ...]]:
+    boto3_module()
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import Session
+
+    session = Session()
+    # Neither this setting nor an endpoint of the environment has a say in what EKS accepts.
+    session.set_config_variable("sts_regional_endpoints", "regional")
+    try:
+        partition = session.get_partition_for_region(region)
+    except BotoCoreError:
+        return "", ()
+    found: dict[str, None] = {}
+    for fips in (False, True):
+        for dual_stack in (False, True):
+            config = Config(
+                signature_version=UNSIGNED,
+                use_fips_endpoint=fips,
+                use_dualstack_endpoint=dual_stack,
+                ignore_configured_endpoint_urls=True,
+            )
+            try:
+                client = session.create_client("sts", region_name=region, config=config)
+            except BotoCoreError:
+                continue  # the partition has no such variant
+            found[urlsplit(client.meta.endpoint_url).netloc] = None
+    return partition, tuple(found)
