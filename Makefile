@@ -24,7 +24,7 @@ $(VENV)/.complete: $(UV) requirements/dev.txt pyproject.toml
 	@touch $@
 
 .venv-upstream/.complete: $(UV) requirements/upstream.txt pyproject.toml
-	$(UV) venv --quiet --allow-existing --python 3.11 .venv-upstream
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-upstream
 	VIRTUAL_ENV=.venv-upstream $(UV) pip sync --quiet requirements/upstream.txt
 	VIRTUAL_ENV=.venv-upstream $(UV) pip install --quiet --no-deps --editable .
 	@touch $@
@@ -64,6 +64,6 @@ format: $(VENV)/.complete ## Let ruff rewrite the source
 
 .PHONY: clean
 clean: ## Remove everything that was set up
-	rm -rf .venv .uv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-upstream .uv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 include tests/cluster/cluster.mk
