@@ -10,21 +10,19 @@ import fcntl
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kpo_multicluster.errors import ConfigurationError
 
-_START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
-_POLL_SECONDS = 0.02
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -172,13 +170,27 @@ def down(name: str) -> bool:
     directory = state_directory() / name
     running = _read(directory)
     if running is not None:
-        os.kill(running.pid, signal.SIGTERM)
-        if not _ended(directory, _STOP_SECONDS):
-            os.kill(running.pid, signal.SIGKILL)
-            if not _ended(directory, _STOP_SECONDS):
-                raise ConfigurationError(f"Process {running.pid} of the cluster {name!r} does not end.")
+        _end(running)
     _remove(directory)
     return running is not None
+
+
+def _end(cluster: LocalCluster) -> None:
+    # While it holds its lock, the process id is its own; from then on this descriptor stands for it.
+    try:
+        process = os.pidfd_open(cluster.pid)
+    except ProcessLookupError:
+        return
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(process, number)
+            if select.select([process], [], [], _STOP_SECONDS)[0]:
+                return
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(process)
+    raise ConfigurationError(f"Process {cluster.pid} of the cluster {cluster.name!r} does not end.")
 
 
 def status() -> list[LocalCluster]:
@@ -216,15 +228,6 @@ def _locked(directory: Path) -> bool:
     except BlockingIOError:
         return True
     return False
-
-
-def _ended(directory: Path, timeout_seconds: float) -> bool:
-    deadline = time.monotonic() + timeout_seconds
-    while _locked(directory):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
 
 
 def _remove(directory: Path) -> None:

@@ -152,11 +152,23 @@ def cluster() -> Iterator[EmbeddedCluster]:
         yield cluster
 
 
+@pytest.fixture(scope="module")
+def context(cluster: EmbeddedCluster) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=cluster.ca_pem)
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, Any]:
+    recorded: dict[str, Any] = json.loads(ANSWERS.read_text())
+    return recorded
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_the_answer_is_a_real_server_s(cluster: EmbeddedCluster, case: str) -> None:
+def test_the_answer_is_a_real_server_s(
+    cluster: EmbeddedCluster, context: ssl.SSLContext, answers: dict[str, Any], case: str
+) -> None:
     tokens = {"admin": cluster.token(), "dev": cluster.token("dev"), "wrong": "not-a-token"}
-    context = ssl.create_default_context(cadata=cluster.ca_pem)
-    assert play(cluster.server, context, tokens, case) == json.loads(ANSWERS.read_text())[case]
+    assert play(cluster.server, context, tokens, case) == answers[case]
 
 
 if __name__ == "__main__":

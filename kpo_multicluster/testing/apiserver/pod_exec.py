@@ -194,9 +194,11 @@ class _Channel:
 
     async def _input(self) -> None:
         async for message in self._socket:
-            if message.type is not WSMsgType.BINARY or not message.data:
+            # The official Python client sends text frames for text; servers take either kind.
+            frame = message.data.encode() if message.type is WSMsgType.TEXT else message.data
+            if not isinstance(frame, bytes) or not frame:
                 continue
-            channel, data = message.data[0], message.data[1:]
+            channel, data = frame[0], frame[1:]
             if channel == STDIN and self._options.stdin:
                 await self._session.write_stdin(data)
             elif channel == CLOSE and data[:1] == bytes((STDIN,)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -25,6 +26,7 @@ from kpo_multicluster.testing.requests import RequestLog
 _log = logging.getLogger(__name__)
 # Handlers still under way at the end are given this long; streams are ended before.
 _SHUTDOWN_SECONDS = 0.5
+_POLL_SECONDS, _POLLS = 0.001, 1000
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,17 @@ class ApiServer:
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        # One that is closed in order waits half a minute for its peer to say good-bye, too.
-        for transport in tuple(self._transports):
-            transport.abort()
+        # A TLS connection that is closed in order waits half a minute for its peer to say good-bye, and cannot be
+        # aborted any more: its socket is shut down under it.
+        sockets = [transport.get_extra_info("socket") for transport in tuple(self._transports)]
+        for connection in sockets:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         await runner.cleanup()
+        for _ in range(_POLLS):
+            if all(connection.fileno() == -1 for connection in sockets):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.transport is not None:

@@ -14,6 +14,7 @@ from kpo_multicluster.testing.apiserver.status import FieldError, invalid_value
 
 _MAX_DATA_BYTES = 1024 * 1024
 _NOT_READY = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+_GATED = "Scheduling is blocked due to non-empty scheduling gates"
 _NODE_INFO = (
     *("machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion"),
     *("kubeletVersion", "kubeProxyVersion", "operatingSystem", "architecture"),
@@ -60,6 +61,9 @@ def _new_pod(pod: Item) -> None:
     pod_defaults.apply_admission(pod)
     pod["metadata"]["generation"] = 1
     pod["status"] = {"phase": "Pending", "qosClass": pod_defaults.qos_class(pod["spec"])}
+    if pod["spec"].get("schedulingGates"):
+        gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": _GATED}
+        pod["status"]["conditions"] = [{**gated, "lastProbeTime": None, "lastTransitionTime": None}]
 
 
 def _new_namespace(namespace: Item) -> None:
