@@ -58,13 +58,14 @@ class LogFollower:
         self._monitor = monitor
         self._sink = sink
         self._reader = LogReader(cursor)
+        self._given = cursor
         self.progress = 0
         self.held_back = False
 
     @property
     def cursor(self) -> LogCursor | None:
-        """Where a later follower would go on."""
-        return self._reader.cursor
+        """Where a later follower would go on: after the last line that the sink took."""
+        return self._given
 
     async def run(self) -> None:
         """Returns when the container's last log line was given to the sink, or there is no log to be had.
@@ -143,6 +144,7 @@ class LogFollower:
             self.held_back = True
             await self._sink(LogBatch(self.container, lines))
             self.held_back = False
+            self._given = self._reader.cursor
         if self._reader.notice:
             notice, self._reader.notice = self._reader.notice, None
             await self._sink(Notice("warning", notice))

@@ -90,6 +90,16 @@ class PodMonitor:
         finally:
             changed.cancel()
 
+    async def look(self) -> None:
+        """Reads the pod anew, where what was seen last may be out of date: the watch may have been cut.
+
+        Raises:
+            KpoMulticlusterError: the cluster did not answer.
+        """
+        # Without the right to read there is still the watch.
+        with contextlib.suppress(ForbiddenError):
+            await self._read()
+
     def _saw(self, pod: dict[str, Any], *, deleted: bool = False) -> None:
         if uid_of(pod) != self._uid:
             deleted = True

@@ -14,7 +14,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from typing import Any
 
 from kpo_multicluster.api.client import ApiClient, ExecResult
-from kpo_multicluster.errors import ConflictError, NotFoundError, PodRunError, PodStartError, PodStartTimeoutError
+from kpo_multicluster.errors import (
+    ConflictError,
+    KpoMulticlusterError,
+    NotFoundError,
+    PodRunError,
+    PodStartError,
+    PodStartTimeoutError,
+)
 from kpo_multicluster.pods.emitted import Notice, PodEvent
 from kpo_multicluster.pods.events import as_event, list_events, tell_events
 from kpo_multicluster.pods.follow import LogFollower
@@ -162,7 +169,11 @@ class PodRun:
         def settled(pod: dict[str, Any]) -> bool:
             return reached(pod) or is_terminal(pod) or hopeless_start(pod) is not None
 
-        return await self.monitor.wait(settled, timeout_seconds=timeout_seconds)
+        if await self.monitor.wait(settled, timeout_seconds=timeout_seconds):
+            return True
+        # A pod that started while the cluster could not be heard is not late.
+        await self.monitor.look()
+        return self.monitor.deleted or settled(self.pod)
 
     def _too_late(self, parameter: str, seconds: float) -> PodStartTimeoutError:
         pod = self.pod
@@ -212,29 +223,56 @@ class PodRun:
                     f"There is no container {container!r} to read the log of; there are: {sorted(present)}."
                 )
                 continue
-            follower = LogFollower(self.api, self.monitor, container, self._emit, cursors.get(container))
-            self._followers[container] = (follower, asyncio.create_task(follower.run(), name=f"log {container}"))
+            self._start_follower(container, cursors.get(container))
+
+    def _start_follower(self, container: str, cursor: LogCursor | None) -> None:
+        follower = LogFollower(self.api, self.monitor, container, self._emit, cursor)
+        self._followers[container] = (follower, asyncio.create_task(follower.run(), name=f"log {container}"))
 
     async def _drain_logs(self) -> None:
         """Lets the followers of ended containers read to the end as long as lines still come, and ends the others."""
-        monitor, patience = self.monitor, self.settings.log_drain_seconds
-        for container, (follower, task) in self._followers.items():
-            if not (ended_for_good(monitor.pod, container) or monitor.deleted):
-                continue
-            while not task.done():
-                before = follower.progress
-                await asyncio.wait({task}, timeout=patience)
-                if not task.done() and follower.progress == before and not follower.held_back:
-                    await self._warn(
-                        f"The log of container {container!r} did not end, and gave nothing for {patience:g} s after "
-                        "the container ended: its last lines may be missing."
-                    )
-                    break
+        monitor = self.monitor
+        for container in self._followers:
+            if ended_for_good(monitor.pod, container) or monitor.deleted:
+                await self._drain(container)
         tasks = {container: task for container, (_, task) in self._followers.items()}
         await _cancel(tasks.values())
         for container, task in tasks.items():
             if not task.cancelled() and task.exception() is not None and not monitor.deleted:
                 await self._warn(f"The log of container {container!r} broke off: {task.exception()}")
+
+    async def _drain(self, container: str) -> None:
+        patience, reopened = self.settings.log_drain_seconds, False
+        while True:
+            follower, task = self._followers[container]
+            before = follower.progress
+            await asyncio.wait({task}, timeout=patience)
+            if task.done():
+                return
+            if follower.progress != before or follower.held_back:
+                reopened = False
+            elif reopened or not await self._reopen(container):
+                break
+            else:
+                reopened = True
+        await self._warn(
+            f"The log of container {container!r} did not end, and gave nothing for {patience:g} s after "
+            "the container ended: its last lines may be missing."
+        )
+
+    async def _reopen(self, container: str) -> bool:
+        """Follows a silent log anew: its stream may be dead, or wait for a next try; False without a cluster."""
+        follower, task = self._followers[container]
+        before = follower.progress
+        try:
+            # Answered only when the cluster is there: as long as it is away, no log can be expected.
+            await self.monitor.look()
+        except KpoMulticlusterError:
+            return False
+        if not task.done() and follower.progress == before and not follower.held_back:
+            await _cancel([task])
+            self._start_follower(container, follower.cursor)
+        return True
 
     @property
     def cursors(self) -> dict[str, LogCursor]:
