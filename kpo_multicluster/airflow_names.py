@@ -45,7 +45,7 @@ def given_arguments(operator: BaseOperator) -> frozenset[str]:
     return frozenset(name for name, value in given.items() if value is not None)
 
 
-def pod_mutation_hooks() -> list[Callable[..., None]]:
+def pod_mutation_hooks() -> list[Callable[..., object]]:
     """The `pod_mutation_hook`s that someone registered: Airflow's own, which does nothing, left out."""
     from airflow.settings import get_policy_plugin_manager
 

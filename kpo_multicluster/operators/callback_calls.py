@@ -10,6 +10,17 @@ from kpo_multicluster.callbacks import ExecutionMode
 from kpo_multicluster.pods.logs import LogLine
 
 _BASE = "KubernetesPodOperatorCallback."
+_BASE_MODULES = ("kpo_multicluster.callbacks", "airflow.providers.cncf.kubernetes.callbacks")
+
+
+def implementing(classes: Sequence[Any], method: str) -> list[Callable[..., None]]:
+    """The implementations of one method, in the order of the classes; what the base class has does nothing."""
+    found = [getattr(entry, method, None) for entry in classes]
+    return [call for call in found if call is not None and not _is_of_base(call)]
+
+
+def _is_of_base(call: Any) -> bool:
+    return getattr(call, "__module__", "") in _BASE_MODULES and getattr(call, "__qualname__", "").startswith(_BASE)
 
 
 class CallbackCalls:
@@ -17,22 +28,20 @@ class CallbackCalls:
 
     Args:
         classes: given as `callbacks`; ours, upstream's, or any with such methods.
-        make_client: makes the client that they are handed, when the first is called.
+        client: gives the `kubernetes.client.CoreV1Api` that they are handed; not asked before one is called.
         on_line: the deprecated `progress_callback` argument, called with each line.
     """
 
     def __init__(
-        self, classes: Sequence[Any], make_client: Callable[[], Any], on_line: Callable[[str], None] | None = None
+        self, classes: Sequence[Any], client: Callable[[], Any], on_line: Callable[[str], None] | None = None
     ) -> None:
         self._classes = classes
-        self._make_client = make_client
+        self._client = client
         self._on_line = on_line
-        self._client: Any = None
 
     def implementing(self, method: str) -> list[Callable[..., None]]:
         """The implementations of one method, in the order of the classes."""
-        found = [getattr(entry, method, None) for entry in self._classes]
-        return [call for call in found if call is not None and not call.__qualname__.startswith(_BASE)]
+        return implementing(self._classes, method)
 
     def call(self, method: str, **arguments: Any) -> None:
         """Calls one method of every class.
@@ -41,14 +50,7 @@ class CallbackCalls:
             Exception: whatever a callback raises; it fails the task.
         """
         for implementation in self.implementing(method):
-            implementation(client=self.client, mode=ExecutionMode.SYNC, **arguments)
-
-    @property
-    def client(self) -> Any:
-        """A `kubernetes.client.CoreV1Api`, made when it is first needed."""
-        if self._client is None:
-            self._client = self._make_client()
-        return self._client
+            implementation(client=self._client(), mode=ExecutionMode.SYNC, **arguments)
 
     def progress(self, pod: Callable[[], Any]) -> Callable[[str, LogLine], None] | None:
         """What to call for each line of a log; None if no callback wants lines.
@@ -56,14 +58,14 @@ class CallbackCalls:
         Args:
             pod: gives the pod as last seen.
         """
-        implementing, on_line = bool(self.implementing("progress_callback")), self._on_line
-        if not implementing and on_line is None:
+        wanted, on_line = bool(self.implementing("progress_callback")), self._on_line
+        if not wanted and on_line is None:
             return None
 
         def tell(container: str, line: LogLine) -> None:
             if on_line is not None:
                 on_line(line.text)
-            if not implementing:
+            if not wanted:
                 return
             written = None
             if line.timestamp is not None:

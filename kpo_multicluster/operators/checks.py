@@ -1,8 +1,9 @@
-"""Checks of operator arguments, made when the DAG is parsed."""
+"""Checks of single arguments of the operator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Collection, Container, Iterable, Mapping
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Literal, TypeVar
@@ -11,6 +12,7 @@ from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.operators.enums import LossCause
 
 Choice = TypeVar("Choice", bound=Enum)
+_NO_NAMES = (bytes, bytearray, Mapping)
 
 
 def check_kind_of(name: str, value: object, kind: type | tuple[type, ...], expected: str) -> None:
@@ -34,8 +36,21 @@ def check_choice(name: str, value: Any, choices: type[Choice]) -> Choice:
     try:
         return choices(plain)
     except ValueError:
-        known = ", ".join(repr(choice.value) for choice in choices)
-        raise ConfigurationError(f"{name} must be one of {known}, not {plain!r}.") from None
+        raise _not_among(name, plain, [choice.value for choice in choices]) from None
+
+
+def check_one_of(name: str, value: Any, known: Collection[str]) -> None:
+    """Refuses a text that is none of those known.
+
+    Raises:
+        ConfigurationError: with those there are.
+    """
+    if value not in known:
+        raise _not_among(name, value, known)
+
+
+def _not_among(name: str, value: Any, known: Collection[str]) -> ConfigurationError:
+    return ConfigurationError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}.")
 
 
 def check_seconds(name: str, value: Any) -> float:
@@ -44,7 +59,7 @@ def check_seconds(name: str, value: Any) -> float:
     Raises:
         ConfigurationError: it is no number of seconds, or negative.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise ConfigurationError(f"{name} must be a number of seconds, 0 or more, not {value!r}.")
     return value
 
@@ -59,12 +74,31 @@ def names_of_containers(
     """
     if value is True:
         return True
-    if not value:
+    if value is None:
         return ()
-    names = (value,) if isinstance(value, str) else tuple(value)
-    if not all(isinstance(entry, str) for entry in names):
-        raise ConfigurationError(f"{name} must be a container's name, several, or True for all of them.")
+    if isinstance(value, str):
+        return (value,) if value else ()
+    names = None if isinstance(value, _NO_NAMES) or not isinstance(value, Iterable) else tuple(value)
+    if names is None or not all(isinstance(entry, str) for entry in names):
+        raise ConfigurationError(f"{name} must be a container's name, several, or True for all of them, not {value!r}.")
     return names
+
+
+def exit_codes(value: int | Container[int] | None) -> Container[int]:
+    """The codes to skip on, from one, or anything that contains them.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if value is None:
+        return []
+    codes: Any = [value] if isinstance(value, int) else value
+    wrong = not isinstance(codes, Container) or isinstance(codes, (str, *_NO_NAMES))
+    if isinstance(codes, Collection) and not isinstance(codes, range):
+        wrong = wrong or any(isinstance(code, bool) or not isinstance(code, int) for code in codes)
+    if wrong:
+        raise ConfigurationError(f"skip_on_exit_code must be an exit code, or several, as integers, not {value!r}.")
+    return codes  # type: ignore[no-any-return]
 
 
 def check_relaunch(causes: Iterable[str] | None, random_name_suffix: bool) -> frozenset[LossCause]:
@@ -73,6 +107,8 @@ def check_relaunch(causes: Iterable[str] | None, random_name_suffix: bool) -> fr
     Raises:
         ConfigurationError: one is unknown, or the new pod would have the old one's name.
     """
+    if causes is not None and not isinstance(causes, Iterable):
+        raise ConfigurationError(f"relaunch_on must be a cause, or several, not {causes!r}.")
     named = [causes] if isinstance(causes, str) else list(causes or ())
     chosen = frozenset(check_choice("relaunch_on", cause, LossCause) for cause in named)
     if chosen and not random_name_suffix:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from kpo_multicluster.airflow_names import pod_mutation_hooks
 from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.exceptions import PodMutationHookException
 from kpo_multicluster.operators.objects import PodObject, as_pod, v1_pod
+
+
+class PodMutationHookError(ConfigurationError, PodMutationHookException):
+    """A `pod_mutation_hook` failed."""
 
 
 def mutated(pod: PodObject) -> PodObject:
     """The pod after the hooks that are registered; the very same where there is none.
 
     Raises:
-        ConfigurationError: a hook failed.
+        PodMutationHookError: a hook failed.
     """
     hooks = pod_mutation_hooks()
     if not hooks:
@@ -21,7 +26,7 @@ def mutated(pod: PodObject) -> PodObject:
         try:
             hook(pod=model)
         except Exception as error:
-            raise ConfigurationError(
+            raise PodMutationHookError(
                 f"pod_mutation_hook of {hook.__module__} failed for pod {pod['metadata']['name']}: {error!r}. "
                 "It is set in airflow_local_settings or by a plugin of this Airflow."
             ) from error

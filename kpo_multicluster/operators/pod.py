@@ -6,7 +6,7 @@ few more are added. Importing this module imports no Kubernetes client and no HT
 
 from __future__ import annotations
 
-import warnings
+import os
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,30 +14,41 @@ from kpo_multicluster.airflow_names import conf
 from kpo_multicluster.auth.registry import check_kind
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError, PodRunError
+from kpo_multicluster.exceptions import FoundMoreThanOnePodFailure, PodCredentialsExpiredFailure, PodReattachFailure
 from kpo_multicluster.hooks.clusters import DEFAULT_CONN_ID
+from kpo_multicluster.operators import deprecated
 from kpo_multicluster.operators.checks import (
     check_choice,
     check_deadline,
     check_kind_of,
     check_relaunch,
-    check_seconds,
+    exit_codes,
     names_of_containers,
 )
-from kpo_multicluster.operators.enums import OnFinishAction, OnKillAction, PodEventType, XComTransport
+from kpo_multicluster.operators.enums import OnKillAction, PodEventType, XComTransport
 from kpo_multicluster.operators.objects import PodObject
-from kpo_multicluster.operators.steps import PodSteps
+from kpo_multicluster.operators.parsing import check_operator
+from kpo_multicluster.operators.pod_memory import POD_IDENTIFIER_STATE_KEY
+from kpo_multicluster.operators.rendering import PodTemplates
+from kpo_multicluster.operators.uncalled import KUBE_CONFIG_ENV_VAR, UncalledMethods
 
 if TYPE_CHECKING:
     from kubernetes import client as k8s
 
     from kpo_multicluster.operators.session import PodSession
 
-__all__ = ["KUBE_CONFIG_ENV_VAR", "KubernetesPodOperator", "PodEventType"]
+__all__ = [
+    "KUBE_CONFIG_ENV_VAR",
+    "POD_IDENTIFIER_STATE_KEY",
+    "FoundMoreThanOnePodFailure",
+    "KubernetesPodOperator",
+    "PodCredentialsExpiredFailure",
+    "PodEventType",
+    "PodReattachFailure",
+]
 
-KUBE_CONFIG_ENV_VAR = "KUBECONFIG"
 
-
-class KubernetesPodOperator(PodSteps):
+class KubernetesPodOperator(PodTemplates, UncalledMethods):
     """Runs a task in a Kubernetes pod.
 
     The parameters of the upstream operator have the meaning they have there. Those that differ or are new:
@@ -49,6 +60,8 @@ class KubernetesPodOperator(PodSteps):
         startup_check_interval_seconds: a pod is watched, so nothing is checked at intervals; when a start takes longer
             than this, its events are told as they happen (`log_events_on_startup`).
         base_container_status_polling_interval: accepted, for the same reason.
+        poll_interval: of a deferred run; accepted, as deferrable runs are refused by this version.
+        logging_interval: likewise.
         xcom_transport: how the result is read: `exec` (a command in upstream's sidecar) or `termination-message`
             (no sidecar and no exec right; the same file, up to 4 KiB).
         sidecar_drain_seconds: how long other containers of this task's own request may go on after the base container
@@ -58,6 +71,8 @@ class KubernetesPodOperator(PodSteps):
         server_side_deadline: sets the pod's activeDeadlineSeconds from `execution_timeout`, so that the cluster ends a
             pod that no one is left to end: tries times the timeout, plus the start timeouts, plus 300 s; never above
             `active_deadline_seconds`.
+        resources: deprecated, the older name of `container_resources`. Airflow's own keys (`cpus`, `ram`, `disk`,
+            `gpus`) are handed to Airflow.
         is_delete_operator_pod: deprecated; False means `on_finish_action="keep_pod"`.
         progress_callback: deprecated; called with each line of the logs. Use `callbacks`.
         log_pod_spec_on_failure: writes the manifest of a pod that failed to the log, without its environment's values.
@@ -69,7 +84,6 @@ class KubernetesPodOperator(PodSteps):
     """
 
     BASE_CONTAINER_NAME: ClassVar[str] = "base"
-    ISTIO_CONTAINER_NAME: ClassVar[str] = "istio-proxy"
     POD_CHECKED_KEY: ClassVar[str] = "already_checked"
 
     template_fields: Sequence[str] = (
@@ -130,6 +144,7 @@ class KubernetesPodOperator(PodSteps):
         image_pull_policy: str | None = None,
         annotations: dict[str, Any] | None = None,
         container_resources: k8s.V1ResourceRequirements | dict[str, Any] | None = None,
+        resources: dict[str, Any] | None = None,
         affinity: k8s.V1Affinity | None = None,
         config_file: str | None = None,
         runtime_class_name: str | None = None,
@@ -161,6 +176,7 @@ class KubernetesPodOperator(PodSteps):
         configmaps: list[str] | None = None,
         skip_on_exit_code: int | Container[int] | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 2,
         log_pod_spec_on_failure: bool = True,
         on_finish_action: str = "delete_pod",
         on_kill_action: str = "delete_pod",
@@ -169,6 +185,7 @@ class KubernetesPodOperator(PodSteps):
         active_deadline_seconds: int | None = None,
         callbacks: list[type[Any]] | type[Any] | None = None,
         progress_callback: Callable[[str], None] | None = None,
+        logging_interval: int | None = None,
         trigger_kwargs: dict[str, Any] | None = None,
         container_name_log_prefix_enabled: bool = True,
         log_formatter: Callable[[str, str], str] | None = None,
@@ -179,38 +196,45 @@ class KubernetesPodOperator(PodSteps):
         server_side_deadline: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self._set_cluster(cluster, kubernetes_conn_id, in_cluster, config_file, cluster_context)
-        self._refuse_unsupported(deferrable, trigger_kwargs)
-        self.deferrable = deferrable
-        self.trigger_kwargs = trigger_kwargs
+        resources, container_resources = deprecated.of_container(resources, container_resources)
+        super().__init__(resources=resources, **kwargs)
+        self._refuse_deferral(deferrable, trigger_kwargs)
+        if cluster is not None:
+            check_kind_of("cluster", cluster, ClusterRef, "made by a function of kpo_multicluster.cluster")
+            check_kind(cluster)
+        self.cluster = cluster
+        self.kubernetes_conn_id = kubernetes_conn_id
+        self.in_cluster = in_cluster
+        self.config_file = _path(config_file)
+        self.cluster_context = cluster_context
 
+        # An empty list is not the same as none: it clears what a template says.
         self.namespace = namespace
         self.image = image
         self.name = name
         self.random_name_suffix = random_name_suffix
-        self.cmds = cmds or []
-        self.arguments = arguments or []
-        self.ports = ports or []
-        self.volume_mounts = volume_mounts or []
-        self.volumes = volumes or []
-        self.env_vars = env_vars or []
-        self.env_from = env_from or []
-        self.secrets = secrets or []
-        self.labels = labels or {}
+        self.cmds = [] if cmds is None else cmds
+        self.arguments = [] if arguments is None else arguments
+        self.ports = [] if ports is None else ports
+        self.volume_mounts = [] if volume_mounts is None else volume_mounts
+        self.volumes = [] if volumes is None else volumes
+        self.env_vars = [] if env_vars is None else env_vars
+        self.env_from = [] if env_from is None else env_from
+        self.secrets = [] if secrets is None else secrets
+        self.labels = {} if labels is None else labels
         self.image_pull_policy = image_pull_policy
-        self.annotations = annotations or {}
+        self.annotations = {} if annotations is None else annotations
         self.container_resources = container_resources
-        self.affinity: Any = affinity or {}
+        self.affinity: Any = {} if affinity is None else affinity
         self.runtime_class_name = runtime_class_name
-        self.node_selector = node_selector or {}
-        self.image_pull_secrets = image_pull_secrets or []
+        self.node_selector = {} if node_selector is None else node_selector
+        self.image_pull_secrets = [] if image_pull_secrets is None else image_pull_secrets
         self.service_account_name = service_account_name
         self.automount_service_account_token = automount_service_account_token
         self.hostnetwork = hostnetwork
         self.host_aliases = host_aliases
-        self.tolerations = tolerations or []
-        self.security_context = security_context or {}
+        self.tolerations = [] if tolerations is None else tolerations
+        self.security_context = {} if security_context is None else security_context
         self.container_security_context = container_security_context
         self.xcom_sidecar_container_security_context = xcom_sidecar_container_security_context
         self.dnspolicy = dnspolicy
@@ -219,13 +243,13 @@ class KubernetesPodOperator(PodSteps):
         self.subdomain = subdomain
         self.schedulername = schedulername
         self.full_pod_spec = full_pod_spec
-        self.init_containers = init_containers or []
-        self.pod_template_file = pod_template_file
+        self.init_containers = [] if init_containers is None else init_containers
+        self.pod_template_file = _path(pod_template_file)
         self.pod_template_dict = pod_template_dict
         self.priority_class_name = priority_class_name
-        self.pod_runtime_info_envs = pod_runtime_info_envs or []
+        self.pod_runtime_info_envs = [] if pod_runtime_info_envs is None else pod_runtime_info_envs
         self.termination_grace_period = termination_grace_period
-        self.configmaps = configmaps or []
+        self.configmaps = [] if configmaps is None else configmaps
         self.termination_message_policy = termination_message_policy
         self.active_deadline_seconds = active_deadline_seconds
         # A subclass may set the class attribute instead.
@@ -233,20 +257,14 @@ class KubernetesPodOperator(PodSteps):
         self.do_xcom_push = do_xcom_push
         self.xcom_transport = check_choice("xcom_transport", xcom_transport, XComTransport)
 
-        self.durable = self._reattach(durable, reattach_on_restart)
+        self.durable = deprecated.reattaches(durable, reattach_on_restart)
         self.reattach_on_restart = self.durable
-        self.startup_timeout_seconds = check_seconds("startup_timeout_seconds", startup_timeout_seconds)
-        self.schedule_timeout_seconds = check_seconds(
-            "schedule_timeout_seconds", schedule_timeout_seconds or startup_timeout_seconds
-        )
-        self.startup_check_interval_seconds = check_seconds(
-            "startup_check_interval_seconds", startup_check_interval_seconds
-        )
+        self.startup_timeout_seconds = startup_timeout_seconds
+        self.schedule_timeout_seconds = schedule_timeout_seconds or startup_timeout_seconds
+        self.startup_check_interval_seconds = startup_check_interval_seconds
         self.log_events_on_startup = log_events_on_startup
         self.base_container_status_polling_interval = base_container_status_polling_interval
-        self.sidecar_drain_seconds = (
-            None if sidecar_drain_seconds is None else check_seconds("sidecar_drain_seconds", sidecar_drain_seconds)
-        )
+        self.sidecar_drain_seconds = sidecar_drain_seconds
         self.get_logs = get_logs
         self.init_container_logs = names_of_containers("init_container_logs", init_container_logs)
         self._container_logs = names_of_containers("container_logs", container_logs)
@@ -254,68 +272,36 @@ class KubernetesPodOperator(PodSteps):
         self.log_formatter = log_formatter
         self.log_events_on_failure = log_events_on_failure
         self.log_pod_spec_on_failure = log_pod_spec_on_failure
-        self.progress_callback = _deprecated_progress_callback(progress_callback)
-        self.skip_on_exit_code = _exit_codes(skip_on_exit_code)
-        self.on_finish_action = self._finish_action(on_finish_action, is_delete_operator_pod)
+        self.callbacks = _list(callbacks)
+        self.progress_callback = deprecated.line_callback(progress_callback)
+        self.skip_on_exit_code = exit_codes(skip_on_exit_code)
+        self.on_finish_action = deprecated.finish_action(on_finish_action, is_delete_operator_pod)
+        self.on_kill_action = check_choice("on_kill_action", on_kill_action, OnKillAction)
         self.relaunch_on = check_relaunch(relaunch_on, random_name_suffix)
         self.server_side_deadline = server_side_deadline
         check_deadline(server_side_deadline, self.execution_timeout)
-        self.on_kill_action = check_choice("on_kill_action", on_kill_action, OnKillAction)
-
-        self.callbacks = [] if not callbacks else callbacks if isinstance(callbacks, list) else [callbacks]
+        self.deferrable = deferrable
+        self.trigger_kwargs = trigger_kwargs
+        self.poll_interval = poll_interval
+        self.logging_interval = logging_interval
+        check_operator(self)
 
         self.pod_request_obj: Any = None
         self.pod: PodObject | None = None
         self.remote_pod: PodObject | None = None
-        self._ref: ClusterRef | None = None
-        self._sidecar_fields: dict[str, Any] = {}
+        self._built_request: PodObject | None = None
         self._session: PodSession | None = None
         self._failure: PodRunError | None = None
         self._killed = False
 
-    def _set_cluster(
-        self,
-        cluster: ClusterRef | None,
-        kubernetes_conn_id: str | None,
-        in_cluster: bool | None,
-        config_file: str | None,
-        cluster_context: str | None,
-    ) -> None:
-        if cluster is not None:
-            check_kind_of("cluster", cluster, ClusterRef, "made by a function of kpo_multicluster.cluster")
-            check_kind(cluster)
-        check_kind_of("in_cluster", in_cluster, (bool, type(None)), "True, False or None")
-        self.cluster = cluster
-        self.kubernetes_conn_id = kubernetes_conn_id
-        self.in_cluster = in_cluster
-        self.config_file = config_file
-        self.cluster_context = cluster_context
-
     @staticmethod
-    def _refuse_unsupported(deferrable: bool, trigger_kwargs: Mapping[str, Any] | None) -> None:
+    def _refuse_deferral(deferrable: bool, trigger_kwargs: Mapping[str, Any] | None) -> None:
+        check_kind_of("deferrable", deferrable, bool, "True or False")
         if deferrable or trigger_kwargs:
             raise ConfigurationError(
                 "deferrable=True and trigger_kwargs are not supported by this version: the task would hold its worker "
                 "all the same. Set deferrable=False, also where [operators] default_deferrable is True."
             )
-
-    @staticmethod
-    def _reattach(durable: bool | None, reattach_on_restart: bool | None) -> bool:
-        if durable is not None:
-            return durable
-        return True if reattach_on_restart is None else reattach_on_restart
-
-    @staticmethod
-    def _finish_action(action: str, is_delete_operator_pod: bool | None) -> OnFinishAction:
-        if is_delete_operator_pod is not None:
-            replacement = "delete_pod" if is_delete_operator_pod else "keep_pod"
-            warnings.warn(
-                f"is_delete_operator_pod is deprecated: use on_finish_action={replacement!r}.",
-                DeprecationWarning,
-                stacklevel=4,
-            )
-            return OnFinishAction(replacement)
-        return check_choice("on_finish_action", action, OnFinishAction)
 
     @property
     def container_logs(self) -> Sequence[str] | Literal[True]:
@@ -327,39 +313,12 @@ class KubernetesPodOperator(PodSteps):
     def container_logs(self, value: Iterable[str] | str | Literal[True] | None) -> None:
         self._container_logs = names_of_containers("container_logs", value)
 
-    def _render_nested_template_fields(self, content: Any, context: Any, jinja_env: Any, seen_oids: set[int]) -> None:
-        fields = _NESTED_TEMPLATE_FIELDS.get(type(content).__name__) if hasattr(content, "openapi_types") else None
-        if fields is None:
-            super()._render_nested_template_fields(content, context, jinja_env, seen_oids)
-        elif id(content) not in seen_oids:
-            seen_oids.add(id(content))
-            self._do_render_template_fields(content, fields, context, jinja_env, seen_oids)
+
+def _path(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-# Fields of Kubernetes model objects that may hold templates, as upstream renders them.
-_NESTED_TEMPLATE_FIELDS: dict[str, tuple[str, ...]] = {
-    "V1EnvVar": ("value", "name"),
-    "V1ResourceRequirements": ("limits", "requests"),
-    "V1Volume": ("name", "persistent_volume_claim", "config_map"),
-    "V1VolumeMount": ("name", "sub_path"),
-    "V1PersistentVolumeClaimVolumeSource": ("claim_name",),
-    "V1ConfigMapVolumeSource": ("name",),
-    "V1EnvFromSource": ("config_map_ref",),
-    "V1ConfigMapEnvSource": ("name",),
-}
-
-
-def _exit_codes(value: int | Container[int] | None) -> Container[int]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, int) else value
-
-
-def _deprecated_progress_callback(callback: Callable[[str], None] | None) -> Callable[[str], None] | None:
-    if callback is not None:
-        warnings.warn(
-            "progress_callback is deprecated: give callbacks= a class with a progress_callback method.",
-            DeprecationWarning,
-            stacklevel=4,
-        )
-    return callback
+def _list(callbacks: Any) -> list[Any]:
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]

@@ -103,14 +103,27 @@ class PodChoice(PodRequest):
             remember(context, Remembered(metadata["namespace"], metadata["name"], uid_of(pod), cluster))
         return pod
 
-    def _settle(self, pods: list[dict[str, Any]]) -> PodObject | None:
-        """The pod to go on with; the others are cleared away."""
-        chosen, others = choose(pods, self.base_container_name)
+    def _settle(self, pods: list[dict[str, Any]]) -> Any:
+        """The pod to go on with; others are cleared away."""
+        left = [PodObject(pod) for pod in pods]
+        # Upstream asks for a choice only where there is one: an override need not expect less.
+        return self.process_duplicate_label_pods(left) if len(left) > 1 else self._choose(left)
+
+    def process_duplicate_label_pods(self, pod_list: list[Any]) -> Any:
+        """Chooses among several pods that earlier tries left, and clears the others away.
+
+        Returns:
+            The PodObject to go on with; None if there is none that is worth it.
+        """
+        return self._choose(pod_list)
+
+    def _choose(self, pods: list[Any]) -> PodObject | None:
+        chosen, others = choose([as_pod(pod) for pod in pods], self.base_container_name)
         for other in others:
             self.log.info("Pod %s was left by an earlier try of this task.", name_of(other))
-            if not self.process_pod_deletion(PodObject(other), reraise=False):
-                self.patch_already_checked(PodObject(other), reraise=False)
-        return None if chosen is None else PodObject(chosen)
+            if not self.process_pod_deletion(as_pod(other), reraise=False):
+                self.patch_already_checked(as_pod(other), reraise=False)
+        return None if chosen is None else as_pod(chosen)
 
     def process_pod_deletion(self, pod: Any, *, reraise: bool = True) -> bool:
         """Deletes the pod if `on_finish_action` says so; returns whether it did.

@@ -11,7 +11,7 @@ from typing import Any, cast
 from kpo_multicluster.airflow_names import Context
 
 # Upstream's key and fields, to which uid and cluster are added: a task that moves to this operator finds its pod.
-_KEY = "pod_identifier"
+POD_IDENTIFIER_STATE_KEY = "pod_identifier"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Remembered:
 def recall(context: Context) -> Remembered | None:
     """The pod remembered by an earlier try; None if there is none, or no store."""
     store = _store(context)
-    stored = store.get(_KEY) if store is not None else None
+    stored = store.get(POD_IDENTIFIER_STATE_KEY) if store is not None else None
     if not isinstance(stored, dict):
         return None
     name, namespace = stored.get("name"), stored.get("namespace")
@@ -47,7 +47,10 @@ def remember(context: Context, pod: Remembered) -> None:
     """Remembers a pod for later tries."""
     store = _store(context)
     if store is not None:
-        store.set(_KEY, {"namespace": pod.namespace, "name": pod.name, "uid": pod.uid, "cluster": pod.cluster})
+        store.set(
+            POD_IDENTIFIER_STATE_KEY,
+            {"namespace": pod.namespace, "name": pod.name, "uid": pod.uid, "cluster": pod.cluster},
+        )
 
 
 def _store(context: Context) -> Any:

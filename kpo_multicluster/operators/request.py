@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
-from kpo_multicluster.airflow_names import (
-    AirflowNotFoundException,
-    BaseHook,
-    BaseOperator,
-    Context,
-    airflow_version,
-    given_arguments,
-)
-from kpo_multicluster.cluster import ClusterRef
-from kpo_multicluster.errors import ConfigurationError
-from kpo_multicluster.hooks.clusters import (
-    DEFAULT_CONN_ID,
-    ClusterArguments,
-    ConnectionFields,
-    choose_cluster,
-    connection_fields,
-    sidecar_fields,
-)
+from kpo_multicluster.airflow_names import Context, airflow_version, given_arguments
+from kpo_multicluster.operators.clients import PodClients
 from kpo_multicluster.operators.enums import XComTransport
 from kpo_multicluster.operators.mutation import mutated
 from kpo_multicluster.operators.objects import PodObject, v1_pod
@@ -32,19 +15,15 @@ from kpo_multicluster.pods.labels import RunIdentity, pod_selector
 from kpo_multicluster.pods.manifest import PodArguments, build_manifest
 from kpo_multicluster.pods.settings import RunSettings
 from kpo_multicluster.pods.xcom import SIDECAR_NAME
+from kpo_multicluster.raised import airflow_errors
 
 # For what the task does before and after its own time limit holds.
 _DEADLINE_SLACK_SECONDS = 300
 
 
-class PodRequest(BaseOperator):
+class PodRequest(PodClients):
     """The arguments of a pod task, turned into what the layers below take."""
 
-    cluster: ClusterRef | None
-    in_cluster: bool | None
-    config_file: str | None
-    cluster_context: str | None
-    kubernetes_conn_id: str | None
     base_container_name: str
     labels: dict[str, Any]
     get_logs: bool
@@ -58,34 +37,12 @@ class PodRequest(BaseOperator):
     xcom_transport: XComTransport
     server_side_deadline: bool
     reattach_on_restart: bool
-    _ref: ClusterRef | None
-    _sidecar_fields: dict[str, Any]
 
-    def _cluster_ref(self) -> ClusterRef:
-        arguments = ClusterArguments(self.cluster, self.in_cluster, self.config_file, self.cluster_context)
-        connection = self._connection()
-        self._sidecar_fields = {} if connection is None else sidecar_fields(connection)
-        return choose_cluster(arguments, connection, os.environ)
-
-    def _connection(self) -> ConnectionFields | None:
-        if self.cluster is not None or not self.kubernetes_conn_id:
-            return None
-        try:
-            return connection_fields(BaseHook.get_connection(self.kubernetes_conn_id))
-        except AirflowNotFoundException:
-            if self.kubernetes_conn_id == DEFAULT_CONN_ID:
-                return None
-            raise ConfigurationError(
-                f"There is no connection {self.kubernetes_conn_id!r}, which task {self.task_id!r} names as its "
-                "kubernetes_conn_id. Make it under Admin > Connections, or set the environment variable "
-                f"AIRFLOW_CONN_{self.kubernetes_conn_id.upper()} where workers run."
-            ) from None
-
-    def _run_identity(self, context: Context | None, *, cluster_namespace: str | None = None) -> RunIdentity:
+    def _run_identity(self, context: Context | None) -> RunIdentity:
         """Who the pod is made for; without a context (a dry run) no more than the task."""
         if context is None:
-            return RunIdentity(self.task_id, airflow_version, cluster_namespace=cluster_namespace)
-        ti, ref = context["ti"], self._ref or self._cluster_ref()
+            return RunIdentity(self.task_id, airflow_version)
+        ti, hook = context["ti"], self._cluster_hook
         return RunIdentity(
             task_id=ti.task_id,
             airflow_version=airflow_version,
@@ -94,19 +51,27 @@ class PodRequest(BaseOperator):
             map_index=-1 if ti.map_index is None else ti.map_index,
             try_number=ti.try_number,
             attempt=str(getattr(ti, "id", "") or ""),
-            in_cluster=ref.kind == "in_cluster",
-            cluster_namespace=cluster_namespace or ref.namespace,
+            in_cluster=hook.is_in_cluster,
+            cluster_namespace=hook.get_namespace() or hook.access.namespace,
         )
 
     def _pod_arguments(self) -> PodArguments:
         names = {field.name for field in fields(PodArguments)} - {"given"}
         values = {name: getattr(self, name) for name in names if hasattr(self, name)}
         values["do_xcom_push"] = self.do_xcom_push and self.xcom_transport is XComTransport.EXEC
-        for name, given in self._sidecar_fields.items():
-            if values.get(name) is None:
-                values[name] = given
         return PodArguments(**values, given=given_arguments(self))
 
+    def _with_sidecar(self, arguments: PodArguments) -> PodArguments:
+        """The arguments, and what the connection says of the XCom sidecar."""
+        hook = self._cluster_hook
+        said: dict[str, Any] = {
+            "xcom_sidecar_container_image": hook.get_xcom_sidecar_container_image(),
+            "xcom_sidecar_container_resources": hook.get_xcom_sidecar_container_resources(),
+            "xcom_sidecar_container_security_context": hook.get_xcom_sidecar_container_security_context(),
+        }
+        return replace(arguments, **{name: said[name] for name in said if getattr(arguments, name) is None})
+
+    @airflow_errors()
     def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> Any:
         """The pod this task asks for, as a `V1Pod`; `pod_mutation_hook` has been applied.
 
@@ -119,9 +84,11 @@ class PodRequest(BaseOperator):
         """
         return v1_pod(self._build(None if dry_run else context))
 
-    def _build(self, context: Context | None, *, cluster_namespace: str | None = None) -> PodObject:
-        identity = self._run_identity(context, cluster_namespace=cluster_namespace)
-        pod = build_manifest(self._pod_arguments(), identity)
+    def _build(self, context: Context | None) -> PodObject:
+        arguments = self._pod_arguments()
+        if arguments.do_xcom_push and context is not None:
+            arguments = self._with_sidecar(arguments)
+        pod = build_manifest(arguments, self._run_identity(context))
         if self.do_xcom_push and self.xcom_transport is XComTransport.TERMINATION_MESSAGE:
             with_message_transport(pod, self.base_container_name)
         if self.server_side_deadline:

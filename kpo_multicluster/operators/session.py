@@ -12,6 +12,7 @@ from kpo_multicluster.errors import ApiError, KpoMulticlusterError, PodRunError
 from kpo_multicluster.pods.engine import Engine
 from kpo_multicluster.pods.settings import RunSettings
 from kpo_multicluster.pods.status import name_of
+from kpo_multicluster.raised import airflow_errors
 
 if TYPE_CHECKING:
     from kpo_multicluster.api.client import ApiClient
@@ -57,9 +58,10 @@ class PodSession:
 
         Raises:
             EngineStopped: the session was killed.
-            KpoMulticlusterError: what the step raises.
+            KpoMulticlusterError: what the step raises; it is an `AirflowException` too.
         """
-        return self._engine.call(self._step(step), self._receive)
+        with airflow_errors():
+            return self._engine.call(self._step(step), self._receive)
 
     async def _step(self, step: Callable[[PodRun], Coroutine[Any, Any, T]]) -> T:
         if self._run is None:
@@ -92,6 +94,11 @@ class PodSession:
         return self.pod
 
     @property
+    def begun(self) -> bool:
+        """Whether there is a pod, or may be."""
+        return self.pod is not None or self.request is not None
+
+    @property
     def current(self) -> dict[str, Any] | None:
         """The pod as last seen."""
         return self._run.pod if self._run is not None and self.pod is not None else self.pod
@@ -112,13 +119,13 @@ class PodSession:
             grace_seconds: for the deletion; None for the pod's own.
         """
         self._engine.stop()
-        if not delete or (self.pod is None and self.request is None):
+        if not delete or not self.begun:
             return
         self.removed = self._delete_apart(grace_seconds, KILL_SECONDS)
 
     def delete_alone(self, *, grace_seconds: float | None = None) -> bool:
         """Deletes the pod when the engine can no longer be used; returns whether the deletion was accepted."""
-        if self.pod is None and self.request is None:
+        if not self.begun:
             return True
         return self._delete_apart(grace_seconds, FAREWELL_SECONDS)
 
@@ -160,7 +167,7 @@ class PodSession:
 
     def killed_error(self) -> PodRunError:
         """What the task ends with after `kill`."""
-        if self.pod is None and self.request is None:
+        if not self.begun:
             return PodRunError("The task was killed before its pod was created.")
         if self.removed:
             return PodRunError(f"The task was killed. Pod {self.where()} was told to end.")

@@ -10,7 +10,6 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 from kpo_multicluster.airflow_names import AirflowSkipException, Context
-from kpo_multicluster.auth.registry import resolve
 from kpo_multicluster.errors import ForbiddenError, KpoMulticlusterError, PodLostError, PodRunError, XComError
 from kpo_multicluster.operators.callback_calls import CallbackCalls
 from kpo_multicluster.operators.enums import LossCause, OnKillAction, XComTransport
@@ -21,8 +20,9 @@ from kpo_multicluster.operators.task_log import TaskLog
 from kpo_multicluster.operators.xcom import push_result, result_from_message
 from kpo_multicluster.pods.engine import EngineStopped
 from kpo_multicluster.pods.outcome import judge
-from kpo_multicluster.pods.status import has_started, name_of, termination
+from kpo_multicluster.pods.status import ended_for_good, has_started, name_of, termination, uid_of
 from kpo_multicluster.pods.xcom import RESULT_COMMAND, SIDECAR_NAME, parse_result
+from kpo_multicluster.raised import airflow_errors, as_airflow
 
 # A cluster that takes pods away again and again is a matter for Airflow's own retries.
 _RELAUNCHES = 3
@@ -42,6 +42,7 @@ class PodSteps(PodChoice):
     container_name_log_prefix_enabled: bool
     log_formatter: Any
     pod_request_obj: Any
+    _built_request: PodObject | None
     pod: PodObject | None
     remote_pod: PodObject | None
     _calls: CallbackCalls
@@ -55,6 +56,7 @@ class PodSteps(PodChoice):
         """Runs the pod; returns its XCom result if `do_xcom_push` is set."""
         return self.execute_sync(context)
 
+    @airflow_errors()
     def execute_sync(self, context: Context) -> Any:
         """Runs the pod in this process.
 
@@ -63,15 +65,14 @@ class PodSteps(PodChoice):
             KpoMulticlusterError: the cluster could not be reached or refused a request.
             AirflowSkipException: the base container ended with one of `skip_on_exit_code`.
         """
-        self._ref = self._cluster_ref()
-        self._calls = CallbackCalls(self.callbacks, self._callback_client, self.progress_callback)
+        self._calls = CallbackCalls(self.callbacks, lambda: self.client, self.progress_callback)
         self._task_log = TaskLog(
             self.log,
             prefix=self.container_name_log_prefix_enabled,
             formatter=self.log_formatter,
             progress=self._calls.progress(lambda: self.remote_pod),
         )
-        session = PodSession(resolve(self._ref), self._task_log.receive, name=f"pod {self.task_id}")
+        session = PodSession(self._cluster_hook.access, self._task_log.receive, name=f"pod {self.task_id}")
         self._session = session
         try:
             if self._killed:
@@ -84,15 +85,16 @@ class PodSteps(PodChoice):
 
     def _attend(self, session: PodSession, context: Context) -> Any:
         self.pod = self.remote_pod = None
-        result, left = None, _RELAUNCHES
+        given = self._given_request()
+        result, left = None, _RELAUNCHES if given is None else 0
         while True:
             self._failure = None
-            self.pod_request_obj = request = self._manifest(session, context)
-            session.settings = self._run_settings(request)
-            self.pod = self.remote_pod = as_pod(self.get_or_create_pod(request, context))
             try:
+                self._begin(session, context, given)
                 result = self._accompany(session, context)
             except PodRunError as error:
+                if session.pod is None:
+                    raise
                 if left and self._worth_relaunching(session, error):
                     left -= 1
                     continue
@@ -111,6 +113,38 @@ class PodSteps(PodChoice):
         self.post_complete_action(pod=self.pod, remote_pod=self.remote_pod, context=context, result=result)
         return result
 
+    def _given_request(self) -> PodObject | None:
+        """A request that an override of `execute` has made, which is taken as it is."""
+        given = self.pod_request_obj
+        return None if given is None or given is self._built_request else as_pod(given)
+
+    def _begin(self, session: PodSession, context: Context, given: PodObject | None) -> None:
+        """Up to a pod that is the run's."""
+        request = self._announced(given or self._manifest(context), context)
+        self.pod_request_obj = self._built_request = request
+        session.settings = self._run_settings(request)
+        # What an override changes in a model is to be created so.
+        wanted = v1_pod(request) if self._overrides("get_or_create_pod") else request
+        pod = as_pod(self.get_or_create_pod(wanted, context))
+        if session.pod is None or uid_of(session.pod) != uid_of(pod):
+            pod = self._adopted(session, pod)
+        self.pod = self.remote_pod = pod
+
+    def _adopted(self, session: PodSession, pod: PodObject) -> PodObject:
+        """A pod that an override made or found by means of its own; it may have returned no more than the request."""
+        if not uid_of(pod):
+            metadata = pod["metadata"]
+            found = session.call(lambda run: run.read(metadata["namespace"], metadata["name"]))
+            if found is None:
+                raise PodRunError(
+                    f"{type(self).__name__}.get_or_create_pod returned pod {name_of(pod)}, which is not there."
+                )
+            pod = PodObject(found)
+        return PodObject(session.adopt(pod))
+
+    def _overrides(self, step: str) -> bool:
+        return getattr(type(self), step) is not getattr(PodSteps, step)
+
     def _worth_relaunching(self, session: PodSession, error: PodRunError) -> bool:
         """Whether a pod was lost in a way of `relaunch_on` before it could do anything; it is cleared away then."""
         self._see(session)
@@ -123,16 +157,17 @@ class PodSteps(PodChoice):
         session.call(lambda run: run.delete(lost))
         return True
 
-    def _manifest(self, session: PodSession, context: Context) -> PodObject:
-        if type(self).build_pod_request_obj is not PodSteps.build_pod_request_obj:
-            request = as_pod(self.build_pod_request_obj(context))
-        else:
-            request = self._build(context, cluster_namespace=session.access.namespace)
-        if self._calls.implementing("on_pod_manifest_created"):
-            model = v1_pod(request)
-            self._calls.call("on_pod_manifest_created", pod_request=model, operator=self, context=context)
-            request = as_pod(model)
-        return request
+    def _manifest(self, context: Context) -> PodObject:
+        if self._overrides("build_pod_request_obj"):
+            return as_pod(self.build_pod_request_obj(context))
+        return self._build(context)
+
+    def _announced(self, request: PodObject, context: Context) -> PodObject:
+        if not self._calls.implementing("on_pod_manifest_created"):
+            return request
+        model = v1_pod(request)
+        self._calls.call("on_pod_manifest_created", pod_request=model, operator=self, context=context)
+        return as_pod(model)
 
     def _accompany(self, session: PodSession, context: Context) -> Any:
         """From the pod's creation to its result."""
@@ -145,6 +180,7 @@ class PodSteps(PodChoice):
         self.await_init_containers_completion(pod)
         self._tell("on_pod_starting", session, context)
         self.await_pod_completion(pod)
+        self._ensure_ended(session)
         self._tell("on_pod_completion", session, context)
         self._tell("on_pod_teardown", session, context)
         return self._result_of(as_pod(self.remote_pod)) if self.do_xcom_push else None
@@ -157,18 +193,16 @@ class PodSteps(PodChoice):
         if session.current is not None:
             self.remote_pod = PodObject(session.current)
 
-    def _callback_client(self) -> Any:
-        from kubernetes import client
-
-        from kpo_multicluster.auth.clients import api_client
-
-        made = client.CoreV1Api(api_client(self._steps.access))
-        for tell in self._calls.implementing("on_sync_client_creation"):
-            tell(client=made, operator=self)
-        return made
+    def _ensure_ended(self, session: PodSession) -> None:
+        """Waits for the end where an override of `await_pod_completion` did not."""
+        base = self.base_container_name
+        if not session.deleted and not ended_for_good(session.current or {}, base):
+            session.call(lambda run: run.monitor.wait(lambda pod: ended_for_good(pod, base)))
 
     def _leave(self, session: PodSession, context: Context, error: KpoMulticlusterError) -> None:
         """After an error of ours, with a pod that may be well: left for the next try; ended if there is none."""
+        if not session.begun:
+            return
         ti = context["ti"]
         if self.reattach_on_restart and ti.try_number <= ti.max_tries:
             self.log.warning("Pod %s was left as it is: the next try of this task will go on with it.", session.where())
@@ -178,6 +212,8 @@ class PodSteps(PodChoice):
             self.log.error("Pod %s could not be deleted and may still be running: %s", session.where(), error)
 
     def _end_with_task(self, session: PodSession) -> None:
+        if not session.begun:
+            return
         if self.on_kill_action is OnKillAction.KEEP_POD:
             self.log.warning("Pod %s goes on running, as on_kill_action is 'keep_pod'.", session.where())
         elif not session.delete_alone(grace_seconds=self.termination_grace_period):
@@ -207,6 +243,7 @@ class PodSteps(PodChoice):
         """Waits until the base container has ended for good, writing its log meanwhile."""
         self._steps.call(lambda run: run.until_ended())
 
+    @airflow_errors()
     def extract_xcom(self, pod: Any, *, ignore_kill_failure: bool = True) -> Any:
         """The run's result, read from the XCom sidecar, which ends with it.
 
@@ -285,7 +322,10 @@ class PodSteps(PodChoice):
         if self._failure is None:
             session = self._steps
             companions = session.settings.companions
-            self._failure = judge(pod, self.base_container_name, companions=companions, deleted=session.deleted)
+            failure = judge(pod, self.base_container_name, companions=companions, deleted=session.deleted)
+            if failure is not None:
+                as_airflow(failure)
+            self._failure = failure
         return self._failure
 
     def _with_last_lines(self, failure: PodRunError) -> PodRunError:

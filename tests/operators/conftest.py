@@ -41,6 +41,11 @@ class Ran:
     ti: FakeTaskInstance
 
 
+def context_of(ti: FakeTaskInstance, **more: Any) -> Any:
+    """As much of a task's context as a pod task uses."""
+    return {"ti": ti, **more}
+
+
 def gone(pods: list[dict[str, Any]]) -> bool:
     """For `wait_until`: no pod is left."""
     return not pods
@@ -92,7 +97,7 @@ def run(make: Callable[..., KubernetesPodOperator]) -> Callable[..., Ran]:
     def run(script: str = "true", *, ti: FakeTaskInstance | None = None, **arguments: Any) -> Ran:
         operator = make(**{"arguments": [script], **arguments})
         ti = ti or FakeTaskInstance(operator.task_id)
-        return Ran(operator.execute({"ti": ti}), ti)  # type: ignore[typeddict-item]
+        return Ran(operator.execute(context_of(ti)), ti)
 
     return run
 

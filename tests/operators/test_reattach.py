@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from kpo_multicluster.errors import PodFailedError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 
-from .conftest import FakeTaskInstance, Ran, gone
+from .conftest import FakeTaskInstance, Ran, context_of, gone
 
 Run = Callable[..., Ran]
 Lines = Callable[[], list[str]]
@@ -32,7 +33,7 @@ def abandon(ref: ClusterRef) -> Callable[..., FakeTaskInstance]:
         def _end_with_task(self, session: object) -> None:
             """The process is gone."""
 
-    def abandon(script: str, ti: FakeTaskInstance | None = None, **arguments: object) -> FakeTaskInstance:
+    def abandon(script: str, ti: FakeTaskInstance | None = None, **arguments: Any) -> FakeTaskInstance:
         ti = ti or FakeTaskInstance("task", max_tries=2)
         operator = Abandoned(
             task_id="task",
@@ -43,7 +44,7 @@ def abandon(ref: ClusterRef) -> Callable[..., FakeTaskInstance]:
             **{"termination_grace_period": 1, **arguments},
         )
         with pytest.raises(WorkerDied):
-            operator.execute({"ti": ti})  # type: ignore[typeddict-item]
+            operator.execute(context_of(ti))
         return ti
 
     return abandon
@@ -127,11 +128,11 @@ def test_the_remembered_pod_is_found_where_pods_cannot_be_listed(
 
     store = Store()
     operator = make(arguments=["echo one"], on_finish_action="keep_pod")
-    operator.execute({"ti": FakeTaskInstance("task"), "task_state_store": store})  # type: ignore[typeddict-unknown-key]
+    operator.execute(context_of(FakeTaskInstance("task"), task_state_store=store))
     remembered = store["pod_identifier"]
     assert isinstance(remembered, dict)
     assert set(remembered) == {"namespace", "name", "uid", "cluster"}
     # It was marked as done with: the next try starts another.
     operator = make(arguments=["echo two"])
-    operator.execute({"ti": FakeTaskInstance("task"), "task_state_store": store})  # type: ignore[typeddict-unknown-key]
+    operator.execute(context_of(FakeTaskInstance("task"), task_state_store=store))
     assert "[base] two" in lines()

@@ -1,0 +1,269 @@
+"""`KubernetesHook`: clients of the official library for a cluster that arguments or a connection name.
+
+Parameters and attributes are those of the upstream hook; `cluster` and a few properties are added. No client uses or
+changes the process's default configuration, so hooks for different clusters can be used side by side.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from kpo_multicluster import cluster as refs
+from kpo_multicluster.airflow_names import AirflowNotFoundException, BaseHook
+from kpo_multicluster.auth.access import ClusterAccess
+from kpo_multicluster.auth.registry import resolve
+from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
+from kpo_multicluster.hooks.clusters import (
+    DEFAULT_CONN_ID,
+    ClusterArguments,
+    ConnectionFields,
+    choose_cluster,
+    connection_fields,
+    sidecar_fields,
+)
+from kpo_multicluster.raised import airflow_errors
+
+if TYPE_CHECKING:
+    from kubernetes import client
+
+# Kinds of cluster whose certificate check can be switched off.
+_VERIFIED_BY_OPTION = ("kubeconfig", "token")
+
+
+class KubernetesHook(BaseHook):
+    """Clients for one cluster.
+
+    The cluster is, in this order: that of `cluster`; of `in_cluster`, `config_file` or `config_dict`; of the
+    connection; the one this process runs in; `$KUBECONFIG`'s. An argument overrides what comes after it.
+
+    Args:
+        conn_id: the same as `kubernetes_conn_id`; wins over it.
+        kubernetes_conn_id: a connection of type `kubernetes`; None looks none up.
+        client_configuration: refused, see below.
+        cluster_context: of the kubeconfig; default its current context.
+        config_file: path of a kubeconfig.
+        config_dict: a kubeconfig itself.
+        in_cluster: True for the cluster this process runs in; False for another, whatever the connection says.
+        disable_verify_ssl: True accepts any certificate of the server. Default: as the connection says.
+        disable_tcp_keepalive: accepted. Connections are kept alive by TCP; nothing is known that this disturbs.
+        cluster: made by `kpo_multicluster.cluster.kubeconfig()` and its siblings.
+
+    Raises:
+        ConfigurationError: arguments exclude each other, or `client_configuration` is given: the cluster's settings
+            come from where its credentials come from. What else a client can be told is set on
+            `hook.api_client.configuration`.
+    """
+
+    conn_name_attr = "kubernetes_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = "kubernetes"
+    hook_name = "Kubernetes Cluster Connection"
+
+    DEFAULT_NAMESPACE = "default"
+
+    def __init__(  # noqa: PLR0913 - the upstream hook's signature
+        self,
+        conn_id: str | None = None,
+        kubernetes_conn_id: str | None = default_conn_name,
+        client_configuration: client.Configuration | None = None,
+        cluster_context: str | None = None,
+        config_file: str | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        in_cluster: bool | None = None,
+        disable_verify_ssl: bool | None = None,
+        disable_tcp_keepalive: bool | None = None,
+        *,
+        cluster: ClusterRef | None = None,
+    ) -> None:
+        super().__init__()
+        if client_configuration is not None:
+            raise ConfigurationError(
+                "client_configuration is not taken: server, certificates and credentials come from the connection or "
+                "the kubeconfig. Change other settings on hook.api_client.configuration."
+            )
+        if config_dict and (config_file or in_cluster):
+            raise ConfigurationError("config_dict excludes config_file and in_cluster=True: each names a cluster.")
+        self.conn_id = conn_id or kubernetes_conn_id
+        self.cluster_context = cluster_context
+        self.config_file = config_file
+        self.config_dict = config_dict
+        self.in_cluster = in_cluster
+        self.disable_verify_ssl = disable_verify_ssl
+        self.disable_tcp_keepalive = disable_tcp_keepalive
+        self.cluster = cluster
+
+    # -- which cluster -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def connection(self) -> ConnectionFields | None:
+        """The Airflow connection; None if none is named, or if only the default one is and it does not exist.
+
+        Raises:
+            ConfigurationError: there is no connection of that id, or its extra is no JSON object.
+        """
+        if not self.conn_id:
+            return None
+        with airflow_errors():
+            try:
+                return connection_fields(type(self).get_connection(self.conn_id))
+            except AirflowNotFoundException:
+                if self.conn_id == DEFAULT_CONN_ID:
+                    return None
+                raise ConfigurationError(
+                    f"There is no connection {self.conn_id!r}, which is named as kubernetes_conn_id. Make it under "
+                    f"Admin > Connections, or set the environment variable AIRFLOW_CONN_{self.conn_id.upper()} where "
+                    "workers run."
+                ) from None
+
+    @cached_property
+    def cluster_ref(self) -> ClusterRef:
+        """The cluster, by reference.
+
+        Raises:
+            ConfigurationError: the arguments or the connection cannot be made a cluster of.
+        """
+        # Where a cluster is given, it says everything: the connection may not even exist.
+        connection = None if self.cluster is not None else self.connection
+        with airflow_errors():
+            given = self.cluster
+            if given is None and self.config_dict:
+                given = self._of_document(self.config_dict, connection)
+            arguments = ClusterArguments(given, self.in_cluster, self.config_file, self.cluster_context)
+            return self._verified(choose_cluster(arguments, connection, os.environ))
+
+    def _of_document(self, document: Mapping[str, Any], connection: ConnectionFields | None) -> ClusterRef:
+        context, namespace = self.cluster_context, None
+        if connection is not None:
+            context, namespace = context or connection.text("cluster_context"), connection.text("namespace")
+        ref = refs.kubeconfig(document=document, context=context, namespace=namespace)
+        return ref.with_source("the argument config_dict")
+
+    def _verified(self, ref: ClusterRef) -> ClusterRef:
+        if self.disable_verify_ssl is None:
+            return ref
+        if ref.kind in _VERIFIED_BY_OPTION:
+            return replace(ref, options={**ref.options, "insecure_skip_tls_verify": self.disable_verify_ssl or None})
+        if self.disable_verify_ssl:
+            raise ConfigurationError(
+                f"disable_verify_ssl=True cannot be had for a cluster of kind {ref.kind!r} (from {ref.source}), whose "
+                "CA is always known."
+            )
+        return ref
+
+    @cached_property
+    def access(self) -> ClusterAccess:
+        """All that is needed to talk to the cluster; its credentials renew themselves. May block when first read.
+
+        Raises:
+            ConfigurationError: the cluster's reference cannot work.
+            CredentialError: the credential could not be made.
+        """
+        ref = self.cluster_ref
+        with airflow_errors():
+            return resolve(ref)
+
+    @property
+    def is_in_cluster(self) -> bool:
+        """Whether the cluster is the one this process runs in, through its service account."""
+        return self.cluster_ref.kind == "in_cluster"
+
+    # -- clients -------------------------------------------------------------------------------------------------
+
+    def get_conn(self) -> client.ApiClient:
+        """A new client with connections of its own; close it, or use it in a `with` statement.
+
+        Raises:
+            ConfigurationError: the cluster's reference cannot work.
+            CredentialError: the credential could not be made.
+        """
+        from kpo_multicluster.auth.clients import api_client
+
+        access = self.access
+        with airflow_errors():
+            return api_client(access)
+
+    @cached_property
+    def api_client(self) -> client.ApiClient:
+        """The hook's own client."""
+        return self.get_conn()
+
+    @cached_property
+    def core_v1_client(self) -> client.CoreV1Api:
+        """For pods, secrets, config maps, services, volumes."""
+        from kubernetes import client
+
+        return client.CoreV1Api(self.api_client)
+
+    @cached_property
+    def apps_v1_client(self) -> client.AppsV1Api:
+        """For deployments and stateful sets."""
+        from kubernetes import client
+
+        return client.AppsV1Api(self.api_client)
+
+    @cached_property
+    def batch_v1_client(self) -> client.BatchV1Api:
+        """For jobs."""
+        from kubernetes import client
+
+        return client.BatchV1Api(self.api_client)
+
+    @cached_property
+    def custom_object_client(self) -> client.CustomObjectsApi:
+        """For objects of custom resources."""
+        from kubernetes import client
+
+        return client.CustomObjectsApi(self.api_client)
+
+    # -- what the connection says --------------------------------------------------------------------------------
+
+    def get_namespace(self) -> str | None:
+        """The namespace of the connection or of `cluster`; None if neither names one."""
+        return self.cluster_ref.namespace
+
+    def get_xcom_sidecar_container_image(self) -> str | None:
+        """The connection's image for the XCom sidecar."""
+        image: str | None = self._sidecar_fields.get("xcom_sidecar_container_image")
+        return image
+
+    def get_xcom_sidecar_container_resources(self) -> dict[str, Any] | None:
+        """The connection's resources for the XCom sidecar."""
+        resources: dict[str, Any] | None = self._sidecar_fields.get("xcom_sidecar_container_resources")
+        return resources
+
+    def get_xcom_sidecar_container_security_context(self) -> dict[str, Any] | None:
+        """The connection's security context for the XCom sidecar."""
+        context: dict[str, Any] | None = self._sidecar_fields.get("xcom_sidecar_container_security_context")
+        return context
+
+    @cached_property
+    def _sidecar_fields(self) -> dict[str, Any]:
+        connection = None if self.cluster is not None else self.connection
+        with airflow_errors():
+            return {} if connection is None else sidecar_fields(connection)
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def get_pod(self, name: str, namespace: str) -> client.V1Pod:
+        """One pod, as it is now.
+
+        Raises:
+            ApiException: of the client, such as 404.
+        """
+        return self.core_v1_client.read_namespaced_pod(name=name, namespace=namespace)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether the cluster answers and knows our credentials, and as whom; within 10 s."""
+        from kpo_multicluster.hooks.probe import probe
+
+        try:
+            # Airflow is asked for the connection here: the probe works in another thread.
+            self.cluster_ref  # noqa: B018
+            return True, probe(lambda: self.access)
+        except KpoMulticlusterError as error:
+            return False, str(error)
