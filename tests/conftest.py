@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -29,6 +30,14 @@ for _name in ("KUBECONFIG", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"
     os.environ.pop(_name.lower(), None)
 
 _GRACE_SECONDS = 3.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if sys.version_info < (3, 11):
+        # asyncio of 3.10 warns of a TLS transport that was aborted, which is closed all the same.
+        unraisable = "ignore:.*_SSLProtocolTransport.__del__:pytest.PytestUnraisableExceptionWarning"
+        config.addinivalue_line("filterwarnings", "ignore:unclosed transport <asyncio.sslproto:ResourceWarning")
+        config.addinivalue_line("filterwarnings", unraisable)
 
 
 def pytest_unconfigure() -> None:
