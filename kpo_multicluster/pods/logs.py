@@ -95,9 +95,14 @@ class LogReader:
 
     Call `resume` before each stream, `feed` with its chunks and `end` after its clean end. Within an unbroken stream
     nothing is filtered.
+
+    Attributes:
+        first: timestamp of the first line given out of the present log; None before it, and with a cursor from outside.
+        notice: what the user should be told; to be cleared by who tells it.
     """
 
     def __init__(self, cursor: LogCursor | None = None) -> None:
+        self.first: int | None = None
         self._clock = _Clock()
         self._rest = b""
         self._last = cursor.last if cursor else None
@@ -126,16 +131,21 @@ class LogReader:
         """
         if restart != self._restart:
             self._last, self._since, self._recent, self._restart = None, None, [], restart
+            self.first = None
         self._rest = b""
         self._held = []
         cursor = self.cursor
-        self._skipping = cursor is not None
         self._skip = cursor.seen if cursor else 0
-        self._after = None
+        self._skipping = self._skip > 0
+        self._after = None if self._skipping else self._last
         params: dict[str, Any] = {"follow": "true", "timestamps": "true"}
         if cursor is not None:
             params["sinceTime"] = cursor.since_time
         return params
+
+    def belongs_to(self, restart: int) -> None:
+        """Says that what was read is of another restart than the one given to `resume`."""
+        self._restart = restart
 
     def feed(self, chunk: bytes) -> list[LogLine]:
         """The lines that this chunk completes."""
@@ -173,10 +183,15 @@ class LogReader:
 
     def _skip_seen(self, lines: list[LogLine]) -> list[LogLine]:
         """Holds back as many timestamped lines as were seen, then checks that the last of them is the one left at."""
+        assert self._since is not None
+        # The newest line seen is of the second after `_since`.
+        unseen = (self._since + 2) * _SECOND
         for position, line in enumerate(lines):
             if line.timestamp is None:
                 # Before the first timestamp: the tail of a long line already given out. Later: such a tail again.
                 continue
+            if line.timestamp >= unseen:
+                return self._rotated() + self._drop_old(lines[position:])
             self._held.append(line)
             if len(self._held) == self._skip:
                 rest = lines[position + 1 :]
@@ -213,11 +228,14 @@ class LogReader:
         stamps = [line.timestamp for line in lines if line.timestamp is not None]
         if not stamps:
             return
+        if self.first is None and self._last is None:
+            self.first = stamps[0]
         self._recent.extend(stamps)
-        self._last = stamps[-1]
         newest = max(stamps)
         since = newest // _SECOND - 1
         if self._since is None or since > self._since:
             self._since = since
             limit = since * _SECOND
             self._recent = [stamp for stamp in self._recent if stamp >= limit]
+        # A late line of the other output may be older than all that is asked for again.
+        self._last = self._recent[-1]

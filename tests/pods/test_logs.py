@@ -179,3 +179,39 @@ def test_the_cursor_stays_small_over_a_long_log() -> None:
     for second in range(100):
         reader.feed(serve([Entry((START + second) * SECOND + i, "x") for i in range(100)]))
     assert reader.cursor == LogCursor(START + 98, 200, (START + 99) * SECOND + 99)
+
+
+def test_after_a_rotation_a_new_line_is_not_held_back_until_as_many_came_as_were_seen() -> None:
+    reader = LogReader()
+    reader.resume()
+    reader.feed(serve([Entry(START * SECOND + i, f"old {i}") for i in range(50)]))
+    reader.resume()
+    given = reader.feed(serve([Entry((START + 1) * SECOND, "new")]))
+    assert [line.text for line in given] == ["new"]
+    assert reader.notice is not None
+
+
+def test_after_a_rotation_that_brought_nothing_new_the_next_line_is_given_out() -> None:
+    old = [Entry(START * SECOND + i, f"old {i}") for i in range(3)]
+    reader = LogReader()
+    reader.resume()
+    reader.feed(serve(old))
+    reader.resume()
+    assert reader.end() == []
+    reader.resume()
+    assert reader.feed(serve(old[2:])) == []
+    reader.resume()
+    given = reader.feed(serve([Entry((START + 5) * SECOND, "new")]))
+    assert [line.text for line in given] == ["new"]
+
+
+def test_a_late_line_of_the_other_output_is_no_rotation() -> None:
+    entries = [Entry((START + 9) * SECOND, "out"), Entry(START * SECOND, "late err")]
+    reader = LogReader()
+    reader.resume()
+    reader.feed(serve(entries))
+    params = dict(reader.resume())
+    entries.append(Entry((START + 10) * SECOND, "new"))
+    given = reader.feed(serve(entries, since_of(params)))
+    assert [line.text for line in given] == ["new"]
+    assert reader.notice is None
