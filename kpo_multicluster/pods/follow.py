@@ -10,16 +10,22 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from functools import partial
 from typing import Any
 
 from kpo_multicluster.api.client import ApiClient
-from kpo_multicluster.errors import ApiError, BadRequestError, ConnectError, ForbiddenError, NotFoundError
+from kpo_multicluster.errors import (
+    ApiError,
+    BadRequestError,
+    ConnectError,
+    ForbiddenError,
+    KpoMulticlusterError,
+    NotFoundError,
+)
 from kpo_multicluster.pods.emitted import LogBatch, Notice
 from kpo_multicluster.pods.logs import LogCursor, LogLine, LogReader
 from kpo_multicluster.pods.monitor import PodMonitor
 from kpo_multicluster.pods.resources import pod_path
-from kpo_multicluster.pods.status import Pod, container_status, ended_for_good, has_started, is_running
+from kpo_multicluster.pods.status import Pod, container_status, ended_for_good, has_started, is_running, may_restart
 
 # A stream that breaks at once, again and again, is reopened no faster than this.
 _REOPEN_SECONDS = 0.5
@@ -59,6 +65,9 @@ class LogFollower:
         self._sink = sink
         self._reader = LogReader(cursor)
         self._given = cursor
+        # The last restart read to its end, and the last whose predecessor is known to have been.
+        self._finished = -1
+        self._settled = cursor.restart if cursor else -1
         self.progress = 0
         self.held_back = False
 
@@ -73,23 +82,63 @@ class LogFollower:
         Raises:
             KpoMulticlusterError: the pod can no longer be observed.
         """
-        finished = -1
         while True:
-            await self._monitor.wait(partial(self._has_log_after, finished))
+            await self._monitor.wait(self._has_more)
             restart = self._restart_count()
-            if restart == finished or not has_started(self._monitor.pod, self.container):
+            if restart == self._finished or not has_started(self._monitor.pod, self.container):
                 return
+            if restart > max(self._settled, 0):
+                await self._read_previous(restart - 1)
+            self._settled = restart
             end = await self._stream(restart)
             if end is _End.NONE or (end is _End.CUT and self._monitor.deleted):
                 return
             if end is _End.CLEAN and not self._still_writing(restart):
                 await self._give(self._reader.end())
-                finished = restart
-            if finished == restart and self._over():
+                self._finished = restart
+            elif may_restart(self._monitor.pod, self.container):
+                await self._catch_up()
+            if self._finished == self._restart_count() and self._over():
                 return
 
-    def _has_log_after(self, finished: int, pod: Pod) -> bool:
-        return self._over() or (has_started(pod, self.container) and self._restart_count() > finished)
+    async def _read_previous(self, restart: int) -> None:
+        """Reads what was not yet read of the run before a restart.
+
+        The status lags behind the kubelet: what was read as that run's log may have been the next one's already.
+        """
+        reader, cursor = self._reader, self._reader.cursor
+        known = cursor is not None and cursor.restart == restart
+        if known and reader.first is not None:
+            known = await self._first_of_previous() == reader.first
+        if not known:
+            self._reader = LogReader()
+        if self._finished < restart or not known:
+            while await self._stream(restart, previous=True) is _End.CUT and not self._monitor.deleted:
+                pass
+            await self._give(self._reader.end())
+        if not known:
+            reader.belongs_to(restart + 1)
+            self._reader = reader
+        self._finished = restart
+
+    async def _first_of_previous(self) -> int | None:
+        """The timestamp of the first line of the run before the last restart; None if it cannot be told."""
+        params = {"container": self.container, "timestamps": "true", "previous": "true"}
+        reader = LogReader()
+        with contextlib.suppress(ApiError, ConnectError):
+            async with contextlib.aclosing(self._api.stream(pod_path(self._monitor.pod, "log"), params=params)) as log:
+                async for chunk in log:
+                    if lines := reader.feed(chunk):
+                        return lines[0].timestamp
+        return reader.first
+
+    async def _catch_up(self) -> None:
+        """After a cut: the container may have been restarted meanwhile, and the watch be behind."""
+        with contextlib.suppress(KpoMulticlusterError):
+            await self._monitor.look()
+
+    def _has_more(self, pod: Pod) -> bool:
+        return self._over() or (has_started(pod, self.container) and self._restart_count() > self._finished)
 
     def _over(self) -> bool:
         return self._monitor.deleted or ended_for_good(self._monitor.pod, self.container)
@@ -102,9 +151,11 @@ class LogFollower:
         running = is_running(self._monitor.pod, self.container)
         return running and self._restart_count() == restart and not self._monitor.deleted
 
-    async def _stream(self, restart: int) -> _End:
+    async def _stream(self, restart: int, *, previous: bool = False) -> _End:
         """Reads one stream to its end."""
         params: dict[str, Any] = {"container": self.container, **self._reader.resume(restart)}
+        if previous:
+            params.update(previous="true", follow="false")
         opened = asyncio.get_running_loop().time()
         try:
             async with contextlib.aclosing(
@@ -121,7 +172,7 @@ class LogFollower:
             return _End.NONE
         except BadRequestError:
             # Not started as the kubelet sees it; if it has ended all the same, it left no log.
-            if self._over():
+            if previous or self._over():
                 return _End.NONE
             await self._pause(opened)
             return _End.CUT

@@ -98,8 +98,9 @@ def has_started(pod: Pod, container: str) -> bool:
     status = container_status(pod, container)
     if status is None:
         return False
-    state = status.get("state") or {}
-    return bool("running" in state or "terminated" in state or status.get("restartCount"))
+    state, last = status.get("state") or {}, status.get("lastState") or {}
+    # One that waits for its restart has run.
+    return bool("running" in state or "terminated" in state or "terminated" in last or status.get("restartCount"))
 
 
 def is_running(pod: Pod, container: str) -> bool:
@@ -127,10 +128,14 @@ def ended_for_good(pod: Pod, container: str) -> bool:
     ended = termination(pod, container)
     if ended is None:
         return False
-    policy = _restart_policy(pod, container)
-    return (
-        policy == "Never" or (policy == "OnFailure" and ended.exit_code == 0) or "deletionTimestamp" in pod["metadata"]
-    )
+    if "deletionTimestamp" in pod["metadata"] or not may_restart(pod, container):
+        return True
+    return _restart_policy(pod, container) == "OnFailure" and ended.exit_code == 0
+
+
+def may_restart(pod: Pod, container: str) -> bool:
+    """Whether the container can be started again after an end."""
+    return _restart_policy(pod, container) != "Never"
 
 
 def _restart_policy(pod: Pod, container: str) -> str:
@@ -140,6 +145,9 @@ def _restart_policy(pod: Pod, container: str) -> str:
             # An init container that is not a sidecar runs once: Always means OnFailure for it.
             default = "OnFailure" if spec.get("restartPolicy", "Always") != "Never" else "Never"
             return str(entry.get("restartPolicy") or default)
+    for entry in spec.get("containers") or ():
+        if entry.get("name") == container and entry.get("restartPolicy"):
+            return str(entry["restartPolicy"])
     return str(spec.get("restartPolicy") or "Always")
 
 
