@@ -25,7 +25,7 @@ from kpo_multicluster.auth.tls import check_ca, check_client_certificate
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError, KubeconfigError
 
-_OPTIONS = ("path", "context", "document")
+_OPTIONS = ("path", "context", "document", "insecure_skip_tls_verify")
 _EXEC_EXTENSION = "client.authentication.k8s.io/exec"
 _HEADER_NAME_CHARACTERS = "!#$&'*+-.^_`|~"
 _INSTEAD_OF_AUTH_PROVIDER = {
@@ -79,7 +79,7 @@ class KubeconfigResolver:
             client_certificate=certificate,
             client_key=key,
             tls_server_name=cluster.text("tls-server-name"),
-            verify_tls=not cluster.flag("insecure-skip-tls-verify"),
+            verify_tls=not (cluster.flag("insecure-skip-tls-verify") or options.flag(ref, "insecure_skip_tls_verify")),
             proxy_url=_proxy(cluster),
             headers=_impersonation(user),
             namespace=ref.namespace or context.text("namespace"),

@@ -31,6 +31,23 @@ from kpo_multicluster.raised import airflow_errors
 if TYPE_CHECKING:
     from kubernetes import client
 
+# Methods of the upstream hook that the official client has itself.
+_ELSEWHERE = {
+    "apply_from_yaml_file": "kubernetes.utils.create_from_yaml(hook.api_client, ...)",
+    "create_custom_object": "hook.custom_object_client.create_namespaced_custom_object(...)",
+    "create_job": "hook.batch_v1_client.create_namespaced_job(...)",
+    "delete_custom_object": "hook.custom_object_client.delete_namespaced_custom_object(...)",
+    "get_custom_object": "hook.custom_object_client.get_namespaced_custom_object(...)",
+    "get_deployment_status": "hook.apps_v1_client.read_namespaced_deployment_status(...)",
+    "get_job": "hook.batch_v1_client.read_namespaced_job(...)",
+    "get_job_status": "hook.batch_v1_client.read_namespaced_job_status(...)",
+    "get_namespaced_pod_list": "hook.core_v1_client.list_namespaced_pod(...)",
+    "get_pod_log_stream": "kubernetes.watch.Watch().stream(hook.core_v1_client.read_namespaced_pod_log, ...)",
+    "get_pod_logs": "hook.core_v1_client.read_namespaced_pod_log(...)",
+    "list_jobs_all_namespaces": "hook.batch_v1_client.list_job_for_all_namespaces()",
+    "list_jobs_from_namespace": "hook.batch_v1_client.list_namespaced_job(...)",
+    "patch_namespaced_job": "hook.batch_v1_client.patch_namespaced_job(...)",
+}
 # Kinds of cluster whose certificate check can be switched off.
 _VERIFIED_BY_OPTION = ("kubeconfig", "token")
 
@@ -96,6 +113,11 @@ class KubernetesHook(BaseHook):
         self.disable_verify_ssl = disable_verify_ssl
         self.disable_tcp_keepalive = disable_tcp_keepalive
         self.cluster = cluster
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _ELSEWHERE:
+            raise AttributeError(f"KubernetesHook of kpo_multicluster has no {name}: use {_ELSEWHERE[name]}.")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # -- which cluster -------------------------------------------------------------------------------------------
 
@@ -263,7 +285,7 @@ class KubernetesHook(BaseHook):
 
         try:
             # Airflow is asked for the connection here: the probe works in another thread.
-            self.cluster_ref  # noqa: B018
-            return True, probe(lambda: self.access)
+            source = self.cluster_ref.source
+            return True, f"{probe(lambda: self.access)} It was named by {source}."
         except KpoMulticlusterError as error:
             return False, str(error)

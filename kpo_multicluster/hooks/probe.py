@@ -15,7 +15,8 @@ from kpo_multicluster.errors import ConnectError, CredentialError, ForbiddenErro
 if TYPE_CHECKING:
     from kpo_multicluster.api.client import ApiClient
 
-_CONNECT_SECONDS = 5.0
+# For each of the two requests.
+_REQUEST_SECONDS = 4.0
 _REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _ANONYMOUS = "system:anonymous"
 
@@ -53,7 +54,7 @@ async def _ask(access: ClusterAccess) -> str:
     from kpo_multicluster.api.client import NO_RETRY, ApiClient
 
     async with ApiClient(
-        access, retry=NO_RETRY, connect_timeout_seconds=_CONNECT_SECONDS, request_timeout_seconds=_CONNECT_SECONDS
+        access, retry=NO_RETRY, connect_timeout_seconds=_REQUEST_SECONDS, request_timeout_seconds=_REQUEST_SECONDS
     ) as api:
         version = (await api.request("GET", "/version")).get("gitVersion", "of an unknown version")
         # Anyone may read the version: a credential that is worth nothing shows only when the server is asked for it.
@@ -63,8 +64,8 @@ async def _ask(access: ClusterAccess) -> str:
             f"{access.server} answers, but takes us for {_ANONYMOUS}: the credentials from {access.source} are empty. "
             "Add a token, a client certificate or an exec plugin there."
         )
-    known = f" as {user}" if user else ""
-    return f"Kubernetes {version} at {access.server} answers{known}; the cluster is that of {access.source}."
+    known = f", and knows us as {user}" if user else ""
+    return f"Kubernetes {version} at {access.server} answers{known}; it is the cluster of {access.source}."
 
 
 async def _user(api: ApiClient) -> str | None:
@@ -72,7 +73,10 @@ async def _user(api: ApiClient) -> str | None:
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     try:
         review = await api.request("POST", _REVIEWS, body=body)
-    except (NotFoundError, ForbiddenError):
+    except NotFoundError:
         return None
+    except ForbiddenError as error:
+        # Everyone may ask, by default, who is someone.
+        return _ANONYMOUS if _ANONYMOUS in error.detail else None
     name = review.get("status", {}).get("userInfo", {}).get("username")
     return None if name is None else str(name)

@@ -211,7 +211,7 @@ def test_names_that_are_not_there_come_with_those_that_are(document: Document) -
 @pytest.mark.parametrize(
     ("options", "secrets", "message"),
     [
-        ({"pth": "/a"}, {}, "unknown option pth; .* takes context, document, path"),
+        ({"pth": "/a"}, {}, "unknown option pth; .* takes context, document, insecure_skip_tls_verify, path"),
         ({"path": ["/a"]}, {}, "option path .* must be text, not list"),
         ({"path": "/a"}, {"document": {}}, "has a path and a document: drop one"),
         ({}, {"document": 5}, "must be a mapping or text, not int"),
