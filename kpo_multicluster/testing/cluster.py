@@ -25,6 +25,7 @@ from kpo_multicluster.testing.faults import Faults
 from kpo_multicluster.testing.interfaces import Node, NodeStore
 from kpo_multicluster.testing.loop_thread import CALL_SECONDS, LoopThread
 from kpo_multicluster.testing.node import LocalNode
+from kpo_multicluster.testing.node_context import NodeSettings
 from kpo_multicluster.testing.node_images import ImageSource
 from kpo_multicluster.testing.requests import RequestLog
 from kpo_multicluster.testing.store import DEFAULT_HISTORY, Store
@@ -84,6 +85,7 @@ class EmbeddedCluster:
         self._authority = Authority(name)
         self._make_node = make_node or self._local_node
         self._store = Store(history=history)
+        self._address = ("127.0.0.1", 0)
         self._thread = LoopThread(f"embedded cluster {name!r}", self._live)
 
     def __repr__(self) -> str:
@@ -126,20 +128,31 @@ class EmbeddedCluster:
             tls=self._authority.server_context(),
         )
         try:
+            # Nodes tell their pods where the server is, so that it listens before they are made.
+            await api.start()
+            self._address = api.host_and_port
             for namespace in self._namespaces:
                 _create_namespace(objects, namespace)
             for spec in self._nodes:
                 await control.add_node(spec)
             await control.start()
-            await api.start()
             yield _Parts(control, objects, api)
         finally:
             await api.stop()
             await control.close()
 
     def _local_node(self, store: NodeStore, spec: NodeSpec) -> Node:
-        capacity = {**DEFAULT_CAPACITY, **spec.capacity}
-        return LocalNode(store, name=spec.name, images=self._images, labels=spec.labels, capacity=capacity)
+        return LocalNode(
+            store,
+            name=spec.name,
+            images=self._images,
+            labels=spec.labels,
+            capacity={**DEFAULT_CAPACITY, **spec.capacity},
+            settings=NodeSettings(api_server=self._address, service_account_token=self._service_account_token),
+        )
+
+    def _service_account_token(self, namespace: str, account: str, audience: str, lifetime_seconds: int) -> str:
+        return self._identities.issue_to_service_account(namespace, account, lifetime_seconds=lifetime_seconds)
 
     # ---- how to reach it ---------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 from kpo_multicluster.testing.interfaces import STDERR, STDOUT, ExecSession, LogOptions, NodeStore
@@ -190,6 +192,11 @@ class Events:
             found.append(event)
         return found
 
+
+# Up to Python 3.10, aiohttp's client does not close the TLS layer of a connection that the server broke off.
+broken_connections = pytest.mark.filterwarnings(
+    "ignore:unclosed transport <asyncio.sslproto:ResourceWarning" if sys.version_info < (3, 11) else "error"
+)
 
 PODS = "/api/v1/namespaces/default/pods"
 EVENTS = "/api/v1/namespaces/default/events"

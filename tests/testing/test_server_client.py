@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kpo_multicluster.testing import EmbeddedCluster, ImageSource
+from kpo_multicluster.testing import EmbeddedCluster, ImageSource, Rule, User
 
 # The client makes its own exceptions and models at import, which takes longer than these tests.
 client = pytest.importorskip("kubernetes.client")
@@ -201,6 +201,34 @@ def test_secrets_and_configmaps_reach_a_pod(cluster: EmbeddedCluster, core: Any)
     core.create_namespaced_pod(NAMESPACE, body)
     cluster.wait_until(ended)
     assert core.read_namespaced_pod_log("a", NAMESPACE) == "hunter2 red\n"
+
+
+ASK = """
+import json, os, ssl, urllib.error, urllib.request
+home = "/var/run/secrets/kubernetes.io/serviceaccount/"
+read = lambda name: open(home + name).read()
+url = "https://{KUBERNETES_SERVICE_HOST}:{KUBERNETES_SERVICE_PORT}/api/v1/namespaces/".format(**os.environ)
+headers = {"Authorization": "Bearer " + read("token")}
+request = urllib.request.Request(url + read("namespace") + "/pods", headers=headers)
+try:
+    answer = urllib.request.urlopen(request, context=ssl.create_default_context(cafile=home + "ca.crt"))
+except urllib.error.HTTPError as error:
+    answer = error
+print(json.load(answer).get("message", "allowed"))
+"""
+
+
+def test_a_pod_reaches_the_server_as_its_service_account(cluster: EmbeddedCluster, core: Any) -> None:
+    account = "system:serviceaccount:default:default"
+    core.create_namespaced_pod(NAMESPACE, pod("stranger", "python3", "-c", ASK))
+    cluster.wait_until(ended)
+    cluster.add_user(User(account, rules=(Rule(("list",), ("pods",), ("default",)),)))
+    core.create_namespaced_pod(NAMESPACE, pod("friend", "python3", "-c", ASK))
+    cluster.wait_until(ended)
+    assert core.read_namespaced_pod_log("stranger", NAMESPACE).startswith(
+        f'pods is forbidden: User "{account}" cannot list resource "pods"'
+    )
+    assert core.read_namespaced_pod_log("friend", NAMESPACE) == "allowed\n"
 
 
 def test_discovery(api: Any) -> None:

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 import aiohttp
 import pytest
 
-from .server_side import PODS, Client, Rig, client_of, eventually, hang_up, read_all, rig
+from .server_side import PODS, Client, Rig, broken_connections, client_of, eventually, hang_up, read_all, rig
 
 QUIET = {"schedulerName": "none"}
+pytestmark = broken_connections
 
 
 @pytest.fixture

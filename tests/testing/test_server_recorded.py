@@ -31,6 +31,7 @@ ANSWERS = HERE / "server_answers.json"
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_RANDOM = re.compile(r"kube-api-access-\w{5}")
 _VERSION = re.compile(r"(current: |in record \()\d+")
 _VOLATILE = {"resourceVersion": "RV", "continue": "CONTINUE", "serverAddress": "HOST"}
 
@@ -120,6 +121,7 @@ class Player:
         name = self.seen.get("name", "")
         if len(name) > 9:
             value = value.replace(name, name[:-5] + "xxxxx")
+        value = _RANDOM.sub("kube-api-access-xxxxx", value)
         return _VERSION.sub(r"\1N", _TIME.sub("TIME", _UUID.sub("UID", value.replace("dev-uid", "UID"))))
 
 

@@ -13,8 +13,9 @@ import pytest
 from kpo_multicluster.testing.apiserver.identity import Identities, Rule, User
 from kpo_multicluster.testing.apiserver.status import StatusError
 
-from .server_side import PODS, Rig, client_of, pod, rig
+from .server_side import PODS, Rig, broken_connections, client_of, pod, rig
 
+pytestmark = broken_connections
 READER = User(
     "reader", rules=(Rule(("get", "list"), ("pods",), ("default",)), Rule(("get",), ("pods/log",), ("default",)))
 )

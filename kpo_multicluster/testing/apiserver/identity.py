@@ -121,6 +121,14 @@ class Identities:
             self._tokens[token] = (name, None if lifetime_seconds is None else self._clock() + lifetime_seconds)
         return token
 
+    def issue_to_service_account(self, namespace: str, name: str, *, lifetime_seconds: float) -> str:
+        """A token for pods of a service account, which may do nothing unless a `User` of its full name says so."""
+        user = f"system:serviceaccount:{namespace}:{name}"
+        if user not in self._users:
+            groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
+            self.add(User(user, rules=(), groups=groups))
+        return self.issue(user, lifetime_seconds=lifetime_seconds)
+
     def revoke(self, token: str) -> None:
         """Refuses a token from now on."""
         with self._lock:

@@ -11,6 +11,7 @@ from kpo_multicluster.testing.apiserver import deletion
 from kpo_multicluster.testing.apiserver.decoding import shaped, type_problem
 from kpo_multicluster.testing.apiserver.listing import ListOptions, list_objects
 from kpo_multicluster.testing.apiserver.naming import generated_name
+from kpo_multicluster.testing.apiserver.pod_defaults import mount_service_account
 from kpo_multicluster.testing.apiserver.resources import NAMESPACES, PODS, Resource
 from kpo_multicluster.testing.apiserver.selectors import Matches
 from kpo_multicluster.testing.apiserver.status import (
@@ -128,15 +129,18 @@ class ObjectApi:
             error.body["details"]["causes"] = [cause]
             raise error
 
-    def _admit_pod(self, pod: Mapping[str, Any], namespace: str) -> None:
+    def _admit_pod(self, pod: Item, namespace: str) -> None:
         spec, name = pod["spec"], pod["metadata"].get("name", "")
         priority = spec.get("priorityClassName", "")
         if priority and priority not in _BUILT_IN_PRIORITIES:
             raise forbidden("pods", name, f"no PriorityClass with name {priority} was found")
-        account = spec["serviceAccountName"]
-        if self._store.get("serviceaccounts", namespace, account) is None:
-            why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
+        account_name = spec["serviceAccountName"]
+        account = self._store.get("serviceaccounts", namespace, account_name)
+        if account is None:
+            where = f"{namespace}/{account_name}"
+            why = f'error looking up service account {where}: serviceaccount "{account_name}" not found'
             raise forbidden("pods", name, why)
+        mount_service_account(pod, account)
 
     def replace(
         self, resource: Resource, namespace: str, name: str, item: Item, *, subresource: str = "", dry_run: bool = False

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kpo_multicluster.testing.apiserver import quantity
+from kpo_multicluster.testing.apiserver.naming import generated_name
 
 _NOT_READY_SECONDS = 300
+_TOKEN_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
+_TOKEN_SECONDS = 3607
 _DEFAULT_MODE = 0o644
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 # Requests and limits of these decide the class of service.
@@ -56,6 +59,33 @@ def apply_admission(pod: dict[str, Any]) -> None:
             )
     spec["priority"] = 0
     _default(spec, "preemptionPolicy", "PreemptLowerPriority")
+
+
+def mount_service_account(pod: dict[str, Any], account: Mapping[str, Any]) -> None:
+    """Gives every container its service account's token, as the admission plugin does unless it is told not to."""
+    spec = pod["spec"]
+    wanted = spec.get("automountServiceAccountToken")
+    if wanted is None:
+        wanted = account.get("automountServiceAccountToken", True)
+    bare = [
+        container
+        for _, container in containers_of(spec)
+        if all(mount.get("mountPath") != _TOKEN_DIRECTORY for mount in container.get("volumeMounts") or [])
+    ]
+    if not wanted or not bare:
+        return
+    name = generated_name("kube-api-access-")
+    for container in bare:
+        mount = {"name": name, "readOnly": True, "mountPath": _TOKEN_DIRECTORY}
+        container["volumeMounts"] = [*(container.get("volumeMounts") or []), mount]
+    field = {"apiVersion": "v1", "fieldPath": "metadata.namespace"}
+    sources = [
+        {"serviceAccountToken": {"expirationSeconds": _TOKEN_SECONDS, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": field}]}},
+    ]
+    volume = {"name": name, "projected": {"sources": sources, "defaultMode": _DEFAULT_MODE}}
+    spec["volumes"] = [*(spec.get("volumes") or []), volume]
 
 
 def _tolerates_eviction(toleration: Mapping[str, Any], key: str) -> bool:

@@ -102,6 +102,11 @@ class ApiServer:
         self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
 
     @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Where it listens; port 0 before it ever did."""
+        return self._address
+
+    @property
     def address(self) -> str:
         """`host:port`."""
         return f"{self._address[0]}:{self._address[1]}"
@@ -131,12 +136,14 @@ class ApiServer:
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        # A TLS connection that is closed in order waits half a minute for its peer to say good-bye, and cannot be
-        # aborted any more: its socket is shut down under it.
-        sockets = [transport.get_extra_info("socket") for transport in tuple(self._transports)]
-        for connection in sockets:
+        transports = tuple(self._transports)
+        sockets = [transport.get_extra_info("socket") for transport in transports]
+        for transport, connection in zip(transports, sockets, strict=True):
+            # A TLS connection that was closed in order waits half a minute for its peer to say good-bye, and cannot be
+            # aborted any more: its socket is shut down under it.
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+            transport.abort()
         await runner.cleanup()
         for _ in range(_POLLS):
             if all(connection.fileno() == -1 for connection in sockets):
