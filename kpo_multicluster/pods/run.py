@@ -140,18 +140,26 @@ class PodRun:
         inits = _names(monitor.pod, "initContainers")
         await self._follow([name for name in settings.follow if name in inits], cursors or {})
         async with self._telling_events():
-            if not await self._reach(is_scheduled, settings.schedule_timeout_seconds):
-                raise self._too_late("schedule_timeout_seconds", settings.schedule_timeout_seconds)
-            if not await self._reach(lambda pod: has_started(pod, settings.base), settings.startup_timeout_seconds):
-                raise self._too_late("startup_timeout_seconds", settings.startup_timeout_seconds)
-        hopeless = hopeless_start(monitor.pod)
-        if hopeless and not has_started(monitor.pod, settings.base):
-            raise PodStartError(f"Pod {name_of(monitor.pod)} cannot start: {hopeless}.")
-        if not has_started(monitor.pod, settings.base):
-            error = judge(monitor.pod, settings.base, deleted=monitor.deleted)
-            if error is not None:
-                raise error
+            failure = await self._start_failure()
+        if failure is not None:
+            # What an init container said last tells why it failed.
+            await self._drain_logs()
+            raise failure
         return monitor.pod
+
+    async def _start_failure(self) -> PodRunError | None:
+        """Waits until the base container has started; gives what is to be raised if it has not."""
+        settings, monitor = self.settings, self.monitor
+        if not await self._reach(is_scheduled, settings.schedule_timeout_seconds):
+            return self._too_late("schedule_timeout_seconds", settings.schedule_timeout_seconds)
+        if not await self._reach(lambda pod: has_started(pod, settings.base), settings.startup_timeout_seconds):
+            return self._too_late("startup_timeout_seconds", settings.startup_timeout_seconds)
+        if has_started(monitor.pod, settings.base):
+            return None
+        hopeless = hopeless_start(monitor.pod)
+        if hopeless:
+            return PodStartError(f"Pod {name_of(monitor.pod)} cannot start: {hopeless}.")
+        return judge(monitor.pod, settings.base, deleted=monitor.deleted)
 
     @contextlib.asynccontextmanager
     async def _telling_events(self) -> AsyncIterator[None]:
