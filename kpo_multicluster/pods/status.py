@@ -5,6 +5,7 @@ Field names and reasons are those of the Kubernetes API (core/v1 PodStatus) and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -19,22 +20,18 @@ _HOPELESS_WAITING = {
     "RunContainerError": "its command could not be run",
 }
 _PULL_WAITING = {"ErrImagePull", "ImagePullBackOff"}
-# Words of a pull error that passes by itself; any other pull error is a wrong name or missing rights.
-_TRANSIENT_PULL = (
-    "timeout",
-    "timed out",
-    "i/o",
-    "connection re",
-    "temporar",
-    "too many requests",
-    "429",
-    "500 internal",
-    "502",
-    "503",
-    "pull qps",
-    "unexpected eof",
-    "tls handshake",
+# What the kubelet says of a failure that it tries again and that passes by itself; any other is a wrong name, a missing
+# right, or something that is not there.
+_TRANSIENT = re.compile(
+    r"timed out|client\.timeout|(?<![\w./\"-])time-?out(?![\w./\"-])|deadline exceeded|context canceled|i/o |connection re|temporar|too ?many ?requests|pull qps"
+    r"|\beof\b|tls handshake|network is unreachable|no route to host|server misbehaving"
+    # A manager of the kubelet that has not yet heard of what the pod refers to; a try that is still under way.
+    r"|failed to sync \w+ cache|failed to reserve container name"
+    # HTTP codes, not digits of a tag or digest.
+    r"|(?<![\w.:/@-])(?:429|50[0234])(?![\w.:/-])"
 )
+# Until the manifest changes, trying again gives the same.
+_NEVER_TRANSIENT = ("InvalidImageName", "ErrImageNeverPull")
 _LOST_REASONS = {
     "Evicted",
     "Preempting",
@@ -156,9 +153,11 @@ def hopeless_start(pod: Pod) -> str | None:
     for status in container_statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
+        if reason not in _NEVER_TRANSIENT and _TRANSIENT.search(message.lower()):
+            continue
         if reason in _HOPELESS_WAITING:
             return _waiting_text(status, reason, _HOPELESS_WAITING[reason], message)
-        if reason in _PULL_WAITING and not _passes_by_itself(message):
+        if reason in _PULL_WAITING and _tells_cause(message):
             return _waiting_text(status, reason, f"its image {status.get('image')!r} cannot be pulled", message)
     return None
 
@@ -168,12 +167,10 @@ def _waiting_text(status: Mapping[str, Any], reason: str, meaning: str, message:
     return f"{text}: {message}" if message else text
 
 
-def _passes_by_itself(message: str) -> bool:
+def _tells_cause(message: str) -> bool:
+    """Whether a pull error says more than that it is waited: the cause stands in the status before it, or the next."""
     lowered = message.lower()
-    # "Back-off pulling image" alone says nothing of the cause: the event before it, or the next status, does.
-    if not lowered or (lowered.startswith("back-off pulling image") and "error" not in lowered):
-        return True
-    return any(word in lowered for word in _TRANSIENT_PULL)
+    return bool(lowered) and (not lowered.startswith("back-off pulling image") or "err" in lowered.split('"', 2)[-1])
 
 
 def is_scheduled(pod: Pod) -> bool:

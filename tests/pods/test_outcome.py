@@ -136,6 +136,18 @@ def test_a_pod_that_still_runs_has_no_outcome() -> None:
         ("ErrImagePull", "dial tcp: i/o timeout", False),
         ("ImagePullBackOff", 'Back-off pulling image "img:1"', False),
         ("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: rpc error: code = NotFound', True),
+        ("ImagePullBackOff", 'Back-off pulling image "x:1": ErrImagePull: no such image "x:1"', True),
+        ("ErrImagePull", 'failed to pull "reg/api/orders:20250312": manifest unknown: not found', True),
+        ("ErrImagePull", 'failed to do request: Head "https://r.io/v2/x": context deadline exceeded', False),
+        ("ErrImagePull", "toomanyrequests: You have reached your pull rate limit", False),
+        ("ErrImagePull", "unexpected status from HEAD request to https://r.io/v2/x: 504 Gateway Timeout", False),
+        ("ErrImagePull", 'failed to copy: httpReadSeeker: Get "https://r.io/v2/x": EOF', False),
+        ("ErrImagePull", "dial tcp: lookup r.io on 10.0.0.10:53: server misbehaving", False),
+        ("CreateContainerConfigError", "failed to sync secret cache: timed out waiting for the condition", False),
+        ("CreateContainerConfigError", "couldn't find key a in Secret ns/timeout", True),
+        ("CreateContainerError", "context deadline exceeded", False),
+        ("CreateContainerError", 'failed to reserve container name "base_p": name is reserved for "5f"', False),
+        ("RunContainerError", 'exec: "nosuch": executable file not found in $PATH', True),
         ("ContainerCreating", "", False),
         ("PodInitializing", "", False),
     ],
@@ -165,6 +177,8 @@ def test_a_container_has_a_log_from_its_first_start_on() -> None:
     assert not has_started(make(containerStatuses=[waiting("base", "ContainerCreating")]), "base")
     assert has_started(make(containerStatuses=[running("base")]), "base")
     assert has_started(make(containerStatuses=[{**waiting("base", "CrashLoopBackOff"), "restartCount": 1}]), "base")
+    last = {"lastState": terminated("base", 1)["state"]}
+    assert has_started(make(containerStatuses=[{**waiting("base", "CrashLoopBackOff"), **last}]), "base")
 
 
 def test_of_earlier_pods_the_living_wins_then_the_successful() -> None:
@@ -189,3 +203,9 @@ def test_of_pods_of_the_same_second_the_later_try_s_is_the_newer() -> None:
     first, second = (make(name, containerStatuses=[running("base")]) for name in ("first", "second"))
     first["metadata"]["labels"], second["metadata"]["labels"] = {"try_number": "1"}, {"try_number": "2"}
     assert choose([first, second], "base") == (second, [first])
+
+
+def test_a_container_s_own_restart_policy_counts() -> None:
+    pod = make(policy="Always", containerStatuses=[terminated("base", 1)])
+    pod["spec"]["containers"][0]["restartPolicy"] = "Never"
+    assert ended_for_good(pod, "base")
