@@ -46,6 +46,12 @@ def context_of(ti: FakeTaskInstance, **more: Any) -> Any:
     return {"ti": ti, **more}
 
 
+def quiet(operator: KubernetesPodOperator) -> KubernetesPodOperator:
+    """The operator, with a logger that pytest captures: Airflow's own writes past it."""
+    operator._cached_logger = logging.getLogger("task")  # type: ignore[assignment]
+    return operator
+
+
 def gone(pods: list[dict[str, Any]]) -> bool:
     """For `wait_until`: no pod is left."""
     return not pods
@@ -82,10 +88,7 @@ def ref(config: Path) -> ClusterRef:
 def make(ref: ClusterRef) -> Callable[..., KubernetesPodOperator]:
     def make(**arguments: Any) -> KubernetesPodOperator:
         defaults = {"task_id": "task", "cluster": ref, "image": "alpine:3", "cmds": ["sh", "-c"]}
-        operator = KubernetesPodOperator(**{**defaults, **arguments})
-        # Airflow's own logger writes past what pytest captures.
-        operator._cached_logger = logging.getLogger("task")  # type: ignore[assignment]
-        return operator
+        return quiet(KubernetesPodOperator(**{**defaults, **arguments}))
 
     return make
 
