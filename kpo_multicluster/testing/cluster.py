@@ -312,6 +312,18 @@ class EmbeddedCluster:
 
         self._thread.call(add(), _NODE_SECONDS)
 
+    def remove_node(self, name: str) -> None:
+        """Takes a node away as a machine that is switched off for good; its pods are failed and removed.
+
+        Raises:
+            KeyError: there is no such node.
+        """
+
+        async def remove() -> None:
+            await self._thread.running().control.remove_node(name)
+
+        self._thread.call(remove(), _NODE_SECONDS)
+
     # ---- trouble -----------------------------------------------------------------------------------------------------
 
     def compact(self, *, end_watches: bool = False) -> None:

@@ -112,6 +112,33 @@ class ControlPlane:
         self._store.put("nodes", node_object(spec, uid=new_uid(), now=self._clock()))
         self._wake.set()
 
+    async def remove_node(self, name: str) -> None:
+        """Takes a node away as a machine that is switched off for good, and what ran on it.
+
+        Raises:
+            KeyError: there is no such node.
+        """
+        if self._store.get("nodes", "", name) is None:
+            raise KeyError(name)
+        self._store.delete("nodes", "", name)
+        courier = self._couriers.pop(name, None)
+        if courier is not None:
+            await courier.close()
+        for pod in self._store.objects("pods"):
+            if pod["spec"].get("nodeName") == name:
+                await self._collect(pod)
+
+    async def _collect(self, pod: Item) -> None:
+        """Fails and removes a pod whose node is gone; on a real cluster a controller does so after a minute."""
+        metadata, status = pod["metadata"], copy.deepcopy(pod["status"])
+        if status.get("phase") not in _TERMINAL:
+            why = {"reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"}
+            condition = {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": to_seconds(self._clock())}
+            status = {**status, "phase": "Failed"}
+            status["conditions"] = [*status.get("conditions", []), {**condition, **why}]
+            await self.set_status(metadata["namespace"], metadata["name"], metadata["uid"], status)
+        await self.remove(metadata["namespace"], metadata["name"], metadata["uid"])
+
     def node_of(self, pod: Mapping[str, Any]) -> Node | None:
         """What runs a pod; None when its node is not there."""
         courier = self._couriers.get(pod["spec"].get("nodeName", ""))
