@@ -8,8 +8,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,12 @@ def _threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
 
 
-_WATCHED = {"threads": _threads, "child processes": _children, "mounts": _mounts, "temporary files": _temporary_files}
+_WATCHED: dict[str, Callable[[], set[Any]]] = {
+    "threads": _threads,
+    "child processes": _children,
+    "mounts": _mounts,
+    "temporary files": _temporary_files,
+}
 
 
 @pytest.fixture(autouse=True)

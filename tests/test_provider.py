@@ -29,7 +29,7 @@ def test_the_modules_it_names_exist() -> None:
 def test_airflow_finds_the_provider() -> None:
     from airflow.providers_manager import ProvidersManager
 
-    assert "kpo-multicluster" in ProvidersManager().providers
+    assert "kpo-multicluster" in ProvidersManager().providers  # type: ignore[no-untyped-call]
 
 
 def test_every_resolver_that_is_registered_can_be_loaded() -> None:

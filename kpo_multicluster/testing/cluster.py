@@ -138,8 +138,10 @@ class EmbeddedCluster:
             await control.start()
             yield _Parts(control, objects, api)
         finally:
-            await api.stop()
-            await control.close()
+            try:
+                await api.stop()
+            finally:
+                await control.close()
 
     def _local_node(self, store: NodeStore, spec: NodeSpec) -> Node:
         return LocalNode(

@@ -10,6 +10,7 @@ import socket
 import ssl
 import uuid
 import weakref
+from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -99,7 +100,8 @@ class ApiServer:
         self._tls = tls
         self._runner: web.ServerRunner | None = None
         self._address = ("127.0.0.1", 0)
-        self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        # A transport that is closed no longer tells its socket.
+        self._sockets: weakref.WeakKeyDictionary[asyncio.Transport, TransportSocket] = weakref.WeakKeyDictionary()
 
     @property
     def host_and_port(self) -> tuple[str, int]:
@@ -136,9 +138,8 @@ class ApiServer:
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        transports = tuple(self._transports)
-        sockets = [transport.get_extra_info("socket") for transport in transports]
-        for transport, connection in zip(transports, sockets, strict=True):
+        connections = dict(self._sockets)
+        for transport, connection in connections.items():
             # A TLS connection that was closed in order waits half a minute for its peer to say good-bye, and cannot be
             # aborted any more: its socket is shut down under it.
             with contextlib.suppress(OSError):
@@ -146,13 +147,14 @@ class ApiServer:
             transport.abort()
         await runner.cleanup()
         for _ in range(_POLLS):
-            if all(connection.fileno() == -1 for connection in sockets):
+            if all(connection.fileno() == -1 for connection in connections.values()):
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.transport is not None:
-            self._transports.add(request.transport)
+        transport = request.transport
+        if transport is not None and transport not in self._sockets and not transport.is_closing():
+            self._sockets[transport] = transport.get_extra_info("socket")
         info = parse(request.method, request.path, request.query)
         agent = request.headers.get("User-Agent", "")
         number, record = self._requests.begin(request.method, request.path_qs, info, agent)
