@@ -16,6 +16,8 @@ from kpo_multicluster.pods.emitted import Notice, PodEvent
 from kpo_multicluster.pods.resources import events_path
 from kpo_multicluster.pods.status import Pod, uid_of
 
+_LIST_AGAIN_SECONDS = 2.0
+
 
 async def list_events(api: ApiClient, pod: Pod) -> tuple[list[dict[str, Any]], str]:
     """The pod's events so far, oldest first, and the resourceVersion of the list.
@@ -50,7 +52,7 @@ async def tell_events(
                 async for change in changes:
                     await _tell(change.object, told, emit)
         except GoneError:
-            continue
+            await asyncio.sleep(_LIST_AGAIN_SECONDS)
         except ForbiddenError as error:
             await emit(
                 Notice("warning", f"The pod's events cannot be read: {error}. Grant 'list' and 'watch' on events.")

@@ -17,6 +17,7 @@ from kpo_multicluster.errors import (
     ApiError,
     BadRequestError,
     ConnectError,
+    CredentialError,
     ForbiddenError,
     KpoMulticlusterError,
     NotFoundError,
@@ -29,6 +30,7 @@ from kpo_multicluster.pods.status import Pod, container_status, ended_for_good, 
 
 # A stream that breaks at once, again and again, is reopened no faster than this.
 _REOPEN_SECONDS = 0.5
+_REOPEN_LIMIT_SECONDS = 10.0
 _STATUS_LAG_SECONDS = 2.0
 
 
@@ -67,6 +69,7 @@ class LogFollower:
         self._given = cursor
         # The last restart read to its end, and the last whose predecessor is known to have been.
         self._finished = -1
+        self._refusals = 0
         self._settled = cursor.restart if cursor else -1
         self.progress = 0
         self.held_back = False
@@ -163,6 +166,7 @@ class LogFollower:
             ) as chunks:
                 async for chunk in chunks:
                     self.progress += 1
+                    self._refusals = 0
                     await self._give(self._reader.feed(chunk))
         except NotFoundError:
             return _End.NONE
@@ -176,7 +180,11 @@ class LogFollower:
                 return _End.NONE
             await self._pause(opened)
             return _End.CUT
-        except (ConnectError, ApiError):
+        except ConnectError:
+            await self._pause(opened)
+            return _End.CUT
+        except (ApiError, CredentialError):
+            self._refusals += 1
             await self._pause(opened)
             return _End.CUT
         if self._still_writing(restart):
@@ -186,7 +194,8 @@ class LogFollower:
         return _End.CLEAN
 
     async def _pause(self, opened: float) -> None:
-        left = _REOPEN_SECONDS - (asyncio.get_running_loop().time() - opened)
+        seconds = min(_REOPEN_SECONDS * 2**self._refusals, _REOPEN_LIMIT_SECONDS)
+        left = seconds - (asyncio.get_running_loop().time() - opened)
         if left > 0:
             await asyncio.sleep(left)
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from kpo_multicluster.api.client import ApiClient
-from kpo_multicluster.errors import ForbiddenError, GoneError, NotFoundError
+from kpo_multicluster.errors import CredentialError, ForbiddenError, GoneError, NotFoundError, UnauthorizedError
 from kpo_multicluster.pods.resources import pod_path, pods_path
 from kpo_multicluster.pods.status import name_of, uid_of
 
+T = TypeVar("T")
+
 POLL_SECONDS = 2.0
+# For a token service that is away, or an API server that cannot ask the one who knows the token.
+REFUSED_SECONDS = 120.0
 
 
 class PodMonitor:
@@ -110,19 +115,43 @@ class PodMonitor:
         self._changed = asyncio.Event()
 
     async def _run(self) -> None:
-        version = str(self.pod["metadata"].get("resourceVersion", ""))
-        metadata = self.pod["metadata"]
+        metadata, loop = self.pod["metadata"], asyncio.get_running_loop()
+        version, stale = str(metadata.get("resourceVersion", "")), 0
         while not self.deleted:
+            began = loop.time()
             try:
-                await self._watch(metadata["namespace"], metadata["name"], version)
+                await self._patiently(partial(self._watch, metadata["namespace"], metadata["name"], version))
             except GoneError:
-                version = await self._list(metadata["namespace"], metadata["name"])
+                # Where even what was just listed is too old, this amounts to reading the pod at intervals.
+                stale = stale + 1 if loop.time() - began < POLL_SECONDS else 0
+                if stale > 1:
+                    await asyncio.sleep(min(POLL_SECONDS, 0.1 * 2**stale))
+                version = await self._patiently(partial(self._list, metadata["namespace"], metadata["name"]))
             except ForbiddenError as error:
                 await self._warn(
                     f"This role may not watch pods ({error.detail or error}): reading the pod every {POLL_SECONDS:g} s "
                     "instead. Grant the verb 'watch' on pods to be told of changes at once."
                 )
                 await self._poll()
+
+    async def _patiently(self, observe: Callable[[], Awaitable[T]]) -> T:
+        """Asks again for a while where a credential cannot be had or is refused: the pod is well all the same."""
+        loop, said = asyncio.get_running_loop(), False
+        deadline = loop.time() + REFUSED_SECONDS
+        while True:
+            began = loop.time()
+            try:
+                return await observe()
+            except (CredentialError, UnauthorizedError) as error:
+                if loop.time() - began > POLL_SECONDS:
+                    # It worked in between.
+                    said, deadline = False, loop.time() + REFUSED_SECONDS
+                if loop.time() >= deadline:
+                    raise
+                if not said:
+                    await self._warn(f"The pod cannot be observed: {error} Trying again for {REFUSED_SECONDS:g} s.")
+                    said = True
+                await asyncio.sleep(POLL_SECONDS)
 
     async def _watch(self, namespace: str, name: str, version: str) -> None:
         events = self._api.watch(
@@ -153,7 +182,7 @@ class PodMonitor:
 
     async def _poll(self) -> None:
         while not self.deleted:
-            await self._read()
+            await self._patiently(self._read)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _read(self) -> None:

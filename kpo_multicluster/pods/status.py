@@ -23,8 +23,9 @@ _PULL_WAITING = {"ErrImagePull", "ImagePullBackOff"}
 # What the kubelet says of a failure that it tries again and that passes by itself; any other is a wrong name, a missing
 # right, or something that is not there.
 _TRANSIENT = re.compile(
-    r"timed out|client\.timeout|(?<![\w./\"-])time-?out(?![\w./\"-])|deadline exceeded|context canceled|i/o |connection re|temporar|too ?many ?requests|pull qps"
-    r"|\beof\b|tls handshake|network is unreachable|no route to host|server misbehaving"
+    r"timed out|client\.timeout|(?<![\w./\"-])time-?out(?![\w./\"-])|deadline exceeded|context canceled"
+    r"|i/o |connection re|temporar|too ?many ?requests|pull qps|\beof\b"
+    r"|tls handshake|network is unreachable|no route to host|server misbehaving"
     # A manager of the kubelet that has not yet heard of what the pod refers to; a try that is still under way.
     r"|failed to sync \w+ cache|failed to reserve container name"
     # HTTP codes, not digits of a tag or digest.
