@@ -9,12 +9,17 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-from kpo_multicluster.errors import KpoMulticlusterError
+from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 from kpo_multicluster.testing.node_images import ImageSource
+
+_LOCK_ATTEMPTS = 50
+_LOCK_SECONDS = 0.02
 
 
 def image_source(text: str) -> tuple[str, ImageSource]:
@@ -42,24 +47,48 @@ def main(argv: Sequence[str]) -> int:
         signal.signal(number, lambda *_: stop.set())
     os.set_inheritable(answer, False)
     with open(directory / "lock", "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            cluster = EmbeddedCluster(name, images=dict(map(image_source, argv[4:]))).start()
-        except KpoMulticlusterError as error:
-            _say(answer, str(error))
-            return 1
-        try:
-            cluster.write_kubeconfig(kubeconfig)
-            state = {"pid": os.getpid(), "server": cluster.server, "kubeconfig": str(kubeconfig)}
-            (directory / "state.json").write_text(json.dumps(state))
+        if _locked(lock):
+            problem = _serve(name, directory, kubeconfig, answer, argv[4:], stop)
+        else:
+            problem = f"Another process is starting a cluster {name!r} just now."
+    # Said once the lock is let go of, so that whoever hears it may clear up.
+    if problem:
+        _say(answer, problem)
+    return 1 if problem else 0
+
+
+def _serve(
+    name: str, directory: Path, kubeconfig: Path, answer: int, images: Sequence[str], stop: threading.Event
+) -> str:
+    try:
+        with EmbeddedCluster(name, images=dict(map(image_source, images))) as cluster:
+            _announce(cluster, directory, kubeconfig)
             _say(answer, "ready")
             stop.wait()
-        except OSError as error:
-            _say(answer, f"The kubeconfig cannot be written to {kubeconfig}: {error.strerror}.")
-            return 1
-        finally:
-            cluster.stop()
-    return 0
+    except KpoMulticlusterError as error:
+        return str(error)
+    return ""
+
+
+def _locked(lock: BinaryIO) -> bool:
+    # A command that looks whether a cluster runs holds the lock for an instant.
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_SECONDS)
+        else:
+            return True
+    return False
+
+
+def _announce(cluster: EmbeddedCluster, directory: Path, kubeconfig: Path) -> None:
+    try:
+        cluster.write_kubeconfig(kubeconfig)
+    except OSError as error:
+        raise ConfigurationError(f"The kubeconfig cannot be written to {kubeconfig}: {error.strerror}.") from error
+    state = {"pid": os.getpid(), "server": cluster.server, "kubeconfig": str(kubeconfig)}
+    (directory / "state.json").write_text(json.dumps(state))
 
 
 def _say(descriptor: int, text: str) -> None:

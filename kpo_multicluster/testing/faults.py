@@ -98,7 +98,7 @@ class BlackHole:
 Effect = Answer | Delay | Drop | Cut | BlackHole
 
 
-@dataclass
+@dataclass(eq=False)
 class Fault:
     """A fault that is in place; leaves at the end of a `with` block, or by `remove`.
 

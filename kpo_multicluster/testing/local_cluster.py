@@ -11,6 +11,7 @@ import json
 import os
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -82,14 +83,17 @@ def image_argument(text: str, directory: Path) -> str:
         raise ConfigurationError(f"--image {text}: expected NAME=DIR or NAME=COMMAND, such as hello=./images/hello.")
     if (directory / source).is_dir():
         return f"{name}={(directory / source).resolve()}"
-    program = source.split()[0]
+    try:
+        program, *rest = shlex.split(source)
+    except ValueError as error:
+        raise ConfigurationError(f"--image {text}: the command cannot be split into words: {error}.") from None
     found = (directory / program).resolve() if "/" in program else shutil.which(program)
     if found is None or not os.access(found, os.X_OK):
         raise ConfigurationError(
             f"--image {text}: {program!r} is neither a directory nor a command of this machine. A directory needs a "
             "Dockerfile.local or a Dockerfile; a command is what the image's entrypoint runs."
         )
-    return f"{name}={found}{source.removeprefix(program)}"
+    return f"{name}={shlex.join([str(found), *rest])}"
 
 
 def up(name: str, images: Sequence[str] = (), kubeconfig: Path | None = None) -> LocalCluster:
@@ -124,7 +128,8 @@ def up(name: str, images: Sequence[str] = (), kubeconfig: Path | None = None) ->
         if started is None:
             raise ConfigurationError(f"The cluster {name!r} ended right after it had started; see {directory / 'log'}.")
     except BaseException:
-        _remove(directory)
+        if not _locked(directory):
+            _remove(directory)
         raise
     return started
 

@@ -32,6 +32,7 @@ class LoopThread(Generic[_P]):
         self._live = live
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self.parts: _P | None = None
@@ -49,8 +50,11 @@ class LoopThread(Generic[_P]):
         self._thread.start()
         try:
             ready.result(_START_SECONDS)
+        except concurrent.futures.TimeoutError:
+            self._abandon()
+            raise ConfigurationError(f"The {self._name} did not start within {_START_SECONDS:g} s.") from None
         except BaseException:
-            self._join()
+            self._abandon()
             raise
 
     def stop(self) -> None:
@@ -90,6 +94,13 @@ class LoopThread(Generic[_P]):
             raise self._not_running()
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_seconds)
 
+    def _abandon(self) -> None:
+        """Ends the thread wherever it is on its way into the context."""
+        if self._loop is not None and self._task is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                self._loop.call_soon_threadsafe(self._task.cancel)
+        self._join()
+
     def _join(self) -> None:
         if self._loop is not None and self._stopping is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended by itself
@@ -110,7 +121,7 @@ class LoopThread(Generic[_P]):
             _wind_up(loop)
 
     async def _stay(self, loop: asyncio.AbstractEventLoop, ready: concurrent.futures.Future[None]) -> None:
-        self._loop, self._stopping = loop, asyncio.Event()
+        self._loop, self._stopping, self._task = loop, asyncio.Event(), asyncio.current_task()
         async with self._live() as parts:
             self.parts = parts
             ready.set_result(None)

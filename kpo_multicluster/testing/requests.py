@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 
 from kpo_multicluster.testing.apiserver.request_info import RequestInfo
 
+# A cluster in the background may run for weeks.
+_LIMIT = 100_000
+
 
 @dataclass(frozen=True)
 class RequestRecord:
@@ -46,7 +49,7 @@ class RequestRecord:
 
 
 class RequestLog:
-    """The requests of one cluster, in order of arrival. Safe to use from any thread."""
+    """The last 100,000 requests of one cluster, in order of arrival. Safe to use from any thread."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -60,6 +63,7 @@ class RequestLog:
         with self._lock:
             number = next(self._numbers)
             self._records[number] = record
+            self._records.pop(number - _LIMIT, None)
         return number, record
 
     def note(self, number: int, *, user: str | None = None, status: int | None = None) -> None:

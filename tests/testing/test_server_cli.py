@@ -102,6 +102,15 @@ def test_a_second_of_the_same_name_is_refused(run: Run, state: Path) -> None:
     assert run("local", "status").stdout.count("is up at") == 2
 
 
+def test_of_two_at_the_same_time_one_comes_up(environ: Mapping[str, str], run: Run) -> None:
+    command = [sys.executable, "-m", "kpo_multicluster.cli", "local", "up"]
+    both = [subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    for process in both:
+        process.communicate(timeout=60)
+    assert sorted(process.returncode for process in both) == [0, 1]
+    assert run("local", "status").stdout.count("is up at") == 1
+
+
 def test_a_kubeconfig_of_one_s_own_goes_with_the_cluster(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "mine"
     up = run("local", "up", "--kubeconfig", "mine")
@@ -127,6 +136,7 @@ def test_no_file_of_the_user_s_is_overwritten(run: Run, tmp_path: Path, state: P
         ("=x", "--image =x: expected NAME=DIR or NAME=COMMAND"),
         ("hello=./missing", "'./missing' is neither a directory nor a command of this machine"),
         ("hello=no-such-program", "'no-such-program' is neither a directory nor a command of this machine"),
+        ("hello=echo 'hi", "--image hello=echo 'hi: the command cannot be split into words: No closing quotation."),
         ("hello=empty", "Dockerfile"),
     ],
 )

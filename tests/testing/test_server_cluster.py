@@ -108,6 +108,18 @@ def test_a_node_that_cannot_start_fails_the_cluster() -> None:
     assert threading.active_count() == threads
 
 
+def test_a_node_that_never_starts_does_not_hold_the_test_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stuck(FakeNode):
+        async def start(self) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("kpo_multicluster.testing.loop_thread._START_SECONDS", 0.1)
+    threads = threading.active_count()
+    with pytest.raises(ConfigurationError, match=r"'embedded' did not start within 0.1 s"):
+        EmbeddedCluster(make_node=Stuck).start()
+    assert threading.active_count() == threads
+
+
 def test_a_node_that_cannot_close_is_told_of() -> None:
     class Broken(FakeNode):
         async def close(self) -> None:

@@ -160,6 +160,16 @@ def test_waiting_for_a_fault_ends(made: Rig) -> None:
         fault.wait(timeout_seconds=0.01)
 
 
+async def test_of_two_like_faults_the_one_that_is_removed_goes(made: Rig, client: Client) -> None:
+    first = made.cluster.faults.answer("^list ", 500, times=None)
+    second = made.cluster.faults.answer("^list ", 500, times=None)
+    second.remove()
+    assert (await client.call("GET", PODS))[0] == 500
+    assert (first.hits, second.hits) == (1, 0)
+    first.remove()
+    await client.get(PODS)
+
+
 async def test_all_faults_go_at_once(made: Rig, client: Client) -> None:
     made.cluster.faults.black_hole()
     made.cluster.faults.answer(".", 500, times=None)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from kpo_multicluster.testing.apiserver import quantity
+from kpo_multicluster.testing.apiserver.events import EventRecorder
+from kpo_multicluster.testing.apiserver.identity import Identities
 from kpo_multicluster.testing.apiserver.patch import apply_patch, json_patch, merge, strategic_merge
 from kpo_multicluster.testing.apiserver.pod_defaults import apply_defaults, qos_class
 from kpo_multicluster.testing.apiserver.request_info import RequestInfo, parse
@@ -15,6 +17,7 @@ from kpo_multicluster.testing.apiserver.resources import PODS
 from kpo_multicluster.testing.apiserver.selectors import field_selector, label_selector
 from kpo_multicluster.testing.apiserver.status import StatusError
 from kpo_multicluster.testing.kubeconfig import merged
+from kpo_multicluster.testing.requests import RequestLog
 from kpo_multicluster.testing.scheduler import requests_of
 from kpo_multicluster.testing.store import Store, TooOldError
 
@@ -345,6 +348,39 @@ async def test_every_change_is_told_to_those_who_wait() -> None:
         store.put("a", thing("x"))
         await asyncio.wait_for(asyncio.gather(first.changed.wait(), second.changed.wait()), 1)
         assert not other.changed.is_set()
+
+
+# ---- what must not pile up ----
+
+
+def test_events_are_kept_for_an_hour() -> None:
+    now = [0.0]
+    store = Store()
+    recorder = EventRecorder(store, lambda: now[0], lambda: "uid")
+    pod = {"metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1"}, "spec": {}}
+    for at, message in ((0.0, "first"), (3599.0, "first"), (3599.0, "second"), (3600.0, "first"), (3600.0, "first")):
+        now[0] = at
+        recorder.from_kubelet(pod, "Normal", "Reason", message)
+    kept = [(event["message"], event["count"]) for event in store.objects("events")]
+    assert sorted(kept) == [("first", 2), ("second", 1)]
+
+
+def test_requests_beyond_the_limit_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kpo_multicluster.testing.requests._LIMIT", 3)
+    log = RequestLog(lambda: 0.0)
+    for number in range(5):
+        log.begin("GET", f"/{number}", parse("GET", f"/{number}", {}), "")
+    assert [record.target for record in log.records()] == ["/2", "/3", "/4"]
+    log.note(0, status=200)
+
+
+def test_tokens_that_ended_are_forgotten() -> None:
+    now = [0.0]
+    identities = Identities([], clock=lambda: now[0])
+    for _ in range(10):
+        identities.issue_to_service_account("n", "default", lifetime_seconds=1)
+        now[0] += 1
+    assert len(identities._tokens) == 3  # admin's, the account's own, and the last
 
 
 # ---- kubeconfigs ----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from kpo_multicluster.testing.apiserver.timestamps import to_microseconds, to_se
 from kpo_multicluster.testing.store import Store
 
 SCHEDULER = "default-scheduler"
+# As long as real clusters keep them by default.
+_LIFE_SECONDS = 3600.0
 
 
 class EventRecorder:
@@ -25,14 +28,18 @@ class EventRecorder:
         self._store = store
         self._clock = clock
         self._new_uid = new_uid
+        self._ends: deque[tuple[float, str, str]] = deque()
+        self._counted: dict[tuple[str, str, str, str], str] = {}
 
     def from_kubelet(self, pod: Mapping[str, Any], type: str, reason: str, message: str, field_path: str = "") -> None:
         """Records what a kubelet tells of a pod; the same again counts up what is there."""
+        self._forget()
         now = to_seconds(self._clock())
         involved = _reference(pod)
         if field_path:
             involved["fieldPath"] = field_path
-        known = self._find(involved, reason, message)
+        key = (involved["uid"], field_path, reason, message)
+        known = self._store.get("events", involved["namespace"], self._counted.get(key, ""))
         if known is not None:
             event = copy.deepcopy(known)
             event["count"] += 1
@@ -40,7 +47,7 @@ class EventRecorder:
             self._store.put("events", event)
             return
         node = pod["spec"].get("nodeName", "")
-        self._add(
+        self._counted[key] = self._add(
             pod,
             {
                 "involvedObject": involved,
@@ -59,6 +66,7 @@ class EventRecorder:
 
     def from_scheduler(self, pod: Mapping[str, Any], type: str, reason: str, message: str, action: str) -> None:
         """Records what the scheduler tells of a pod."""
+        self._forget()
         self._add(
             pod,
             {
@@ -76,25 +84,30 @@ class EventRecorder:
             },
         )
 
-    def _find(self, involved: Mapping[str, Any], reason: str, message: str) -> dict[str, Any] | None:
-        for event in self._store.objects("events", involved["namespace"]):
-            about = event["involvedObject"]
-            same = about.get("uid") == involved["uid"] and about.get("fieldPath") == involved.get("fieldPath")
-            if same and event["reason"] == reason and event["message"] == message and "count" in event:
-                return event
-        return None
-
-    def _add(self, pod: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+    def _add(self, pod: Mapping[str, Any], body: Mapping[str, Any]) -> str:
         namespace, now = pod["metadata"]["namespace"], self._clock()
         # Events of one pod are told apart by the nanosecond they were made in; the version keeps the name unique.
         suffix = int(now * 1e9) + self._store.version
+        name = f"{pod['metadata']['name']}.{suffix:x}"
         metadata = {
-            "name": f"{pod['metadata']['name']}.{suffix:x}",
+            "name": name,
             "namespace": namespace,
             "uid": self._new_uid(),
             "creationTimestamp": to_seconds(now),
         }
         self._store.put("events", {"kind": "Event", "apiVersion": "v1", "metadata": metadata, **body})
+        self._ends.append((now + _LIFE_SECONDS, namespace, name))
+        return name
+
+    def _forget(self) -> None:
+        now = self._clock()
+        while self._ends and self._ends[0][0] <= now:
+            _, namespace, name = self._ends.popleft()
+            if self._store.get("events", namespace, name) is not None:
+                self._store.delete("events", namespace, name)
+        if len(self._counted) > 2 * len(self._ends):
+            kept = {name for _, _, name in self._ends}
+            self._counted = {key: name for key, name in self._counted.items() if name in kept}
 
 
 def _reference(pod: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,9 +116,11 @@ class Identities:
             KeyError: there is no such user.
         """
         self.user(name)
-        token = secrets.token_urlsafe(24)
+        token, now = secrets.token_urlsafe(24), self._clock()
         with self._lock:
-            self._tokens[token] = (name, None if lifetime_seconds is None else self._clock() + lifetime_seconds)
+            # Every pod is given one: those that ended must not pile up.
+            live = {key: held for key, held in self._tokens.items() if held[1] is None or now < held[1]}
+            self._tokens = {**live, token: (name, None if lifetime_seconds is None else now + lifetime_seconds)}
         return token
 
     def issue_to_service_account(self, namespace: str, name: str, *, lifetime_seconds: float) -> str:
