@@ -50,6 +50,10 @@ test: $(VENV)/.complete ## Run the tests
 test-upstream: .venv-upstream/.complete ## Compare with the upstream operator, on the oldest Kubernetes client
 	.venv-upstream/bin/pytest $(PYTEST_ARGS) tests/parity tests/auth tests/pods
 
+.PHONY: bench
+bench: $(VENV)/.complete .venv-upstream/.complete ## Measure beside the upstream operator (8 minutes); writes docs/benchmarks.md
+	@$(BIN)/python -m bench
+
 .PHONY: lint
 lint: $(VENV)/.complete ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Where Airflow looks for the tasks."""
