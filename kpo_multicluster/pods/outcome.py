@@ -7,6 +7,8 @@ from typing import Any
 
 from kpo_multicluster.errors import PodFailedError, PodLostError, PodRunError, PodStartError
 from kpo_multicluster.pods.status import (
+    disruption,
+    ended_before_deletion,
     ended_for_good,
     explain_exit,
     failed_init_container,
@@ -34,16 +36,11 @@ def judge(
     name = name_of(pod)
     lost = lost_reason(pod)
     if lost is not None:
-        text = f"Pod {name} was taken away by the cluster ({lost}). The task's own code did not fail: retry it."
-        return PodLostError(text, cause=loss_cause(lost))
+        return _taken_away(pod, lost)
     ended = termination(pod, base)
     removed = deleted or "deletionTimestamp" in pod["metadata"]
-    if ended is not None and ended.exit_code != 0 and removed:
-        return PodLostError(
-            f"Pod {name} was deleted by someone else while it ran; {explain_exit(ended)}. "
-            "Look at the API server's audit log for who did it.",
-            cause="deleted",
-        )
+    if ended is not None and ended.exit_code != 0 and removed and not ended_before_deletion(pod, base):
+        return _removed(pod, f"while it ran; {explain_exit(ended)}")
     for container in (base, *companions):
         end = termination(pod, container)
         if end is not None and end.exit_code != 0 and (ended_for_good(pod, container) or removed):
@@ -57,13 +54,25 @@ def judge(
     return _never_ended(pod, name, base, deleted=deleted)
 
 
+def _taken_away(pod: dict[str, Any], reason: str) -> PodLostError:
+    text = f"Pod {name_of(pod)} was taken away by the cluster ({reason}). The task's own code did not fail: retry it."
+    return PodLostError(text, cause=loss_cause(reason))
+
+
+def _removed(pod: dict[str, Any], when: str) -> PodLostError:
+    """For a pod whose deletion was asked for: a drain, a preemption and the like say so in a condition."""
+    reason = disruption(pod)
+    if reason is not None:
+        return _taken_away(pod, reason)
+    return PodLostError(
+        f"Pod {name_of(pod)} was deleted by someone else {when}. Look at the API server's audit log for who did it.",
+        cause="deleted",
+    )
+
+
 def _never_ended(pod: dict[str, Any], name: str, base: str, *, deleted: bool) -> PodRunError | None:
     if deleted:
-        return PodLostError(
-            f"Pod {name} was deleted by someone else before its container {base!r} had ended. "
-            "Look at the API server's audit log for who did it.",
-            cause="deleted",
-        )
+        return _removed(pod, f"before its container {base!r} had ended")
     init = failed_init_container(pod)
     if init is not None:
         return PodStartError(f"Pod {name} failed before container {base!r} started: init {explain_exit(init)}.")
@@ -99,7 +108,7 @@ def choose(pods: Iterable[dict[str, Any]], base: str) -> tuple[dict[str, Any] | 
     present = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     newest_first = sorted(present, key=_age, reverse=True)
     alive = [pod for pod in newest_first if not ended_for_good(pod, base) and lost_reason(pod) is None]
-    done = [pod for pod in newest_first if succeeded(pod, base)]
+    done = [pod for pod in newest_first if succeeded(pod, base) and lost_reason(pod) is None]
     chosen = next(iter(alive or done), None)
     return chosen, [pod for pod in newest_first if pod is not chosen]
 

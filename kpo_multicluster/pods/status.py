@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 Pod = Mapping[str, Any]
@@ -43,6 +44,8 @@ _LOST_REASONS = {
     "Shutdown",
     "UnexpectedAdmissionError",
 }
+# A kubelet that refuses a pod the scheduler gave it: OutOfcpu, OutOfpods, OutOfnvidia.com/gpu, ...
+_REJECTIONS = ("OutOf", "NodeAffinity", "TopologyAffinity")
 
 
 class Termination(NamedTuple):
@@ -217,13 +220,18 @@ def lost_reason(pod: Pod) -> str | None:
     """Why the infrastructure took the pod away (eviction, preemption, node loss), or None if it did not."""
     status = pod.get("status", {})
     reason, message = str(status.get("reason") or ""), str(status.get("message") or "")
-    if reason in _LOST_REASONS:
+    if reason in _LOST_REASONS or reason.startswith(_REJECTIONS):
         return f"{reason}: {message}" if message else reason
-    disruption = _condition(pod, "DisruptionTarget")
-    if disruption and disruption.get("status") == "True" and phase_of(pod) == "Failed":
-        cause = str(disruption.get("reason") or "DisruptionTarget")
-        return f"{cause}: {disruption.get('message')}" if disruption.get("message") else cause
-    return None
+    return disruption(pod) if phase_of(pod) == "Failed" else None
+
+
+def disruption(pod: Pod) -> str | None:
+    """Why the cluster is about to end the pod, or did; None if it is not."""
+    condition = _condition(pod, "DisruptionTarget")
+    if not condition or condition.get("status") != "True":
+        return None
+    cause = str(condition.get("reason") or "DisruptionTarget")
+    return f"{cause}: {condition.get('message')}" if condition.get("message") else cause
 
 
 def loss_cause(reason: str) -> str:
@@ -231,9 +239,25 @@ def loss_cause(reason: str) -> str:
     word = reason.split(":")[0].lower()
     if "preempt" in word:
         return "preempted"
-    if "evict" in word or "admission" in word:
+    if any(part in word for part in ("evict", "admission", *map(str.lower, _REJECTIONS))):
         return "evicted"
     return "node_lost"
+
+
+def ended_before_deletion(pod: Pod, container: str) -> bool:
+    """Whether the container had ended before the pod's deletion was asked for."""
+    metadata = pod["metadata"]
+    finished = (_state(pod, container).get("terminated") or {}).get("finishedAt")
+    gone_by = metadata.get("deletionTimestamp")
+    if not finished or not gone_by:
+        return False
+    # The deletion timestamp is when the grace, which begins with the request, is over; both are in whole seconds.
+    asked = _time(gone_by) - timedelta(seconds=int(metadata.get("deletionGracePeriodSeconds") or 0))
+    return _time(finished) < asked
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def pod_reason(pod: Pod) -> str:

@@ -209,3 +209,53 @@ def test_a_container_s_own_restart_policy_counts() -> None:
     pod = make(policy="Always", containerStatuses=[terminated("base", 1)])
     pod["spec"]["containers"][0]["restartPolicy"] = "Never"
     assert ended_for_good(pod, "base")
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("EvictionByEvictionAPI", "evicted"),
+        ("PreemptionByScheduler", "preempted"),
+        ("DeletionByTaintManager", "node_lost"),
+    ],
+)
+@pytest.mark.parametrize("status", [terminated("base", 143, "Error"), running("base")])
+def test_a_pod_that_the_cluster_is_taking_away_is_not_deleted_by_someone(status: Pod, reason: str, cause: str) -> None:
+    """The run ends with the container, before the kubelet has reported the pod's own end."""
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "x"}
+    pod = make(containerStatuses=[status], conditions=[condition])
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+    error = judge(pod, "base", deleted="running" in status["state"])
+    assert isinstance(error, PodLostError)
+    assert error.cause == cause
+    assert reason in str(error)
+
+
+def test_a_container_that_ended_well_as_its_pod_was_evicted_has_succeeded() -> None:
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "x"}
+    pod = make(containerStatuses=[terminated("base", 0)], conditions=[condition])
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+    assert judge(pod, "base") is None
+
+
+@pytest.mark.parametrize("reason", ["OutOfcpu", "OutOfnvidia.com/gpu", "OutOfpods", "NodeAffinity"])
+def test_a_pod_that_its_node_refused_is_lost(reason: str) -> None:
+    error = judge(make(phase="Failed", reason=reason, message="Pod was rejected"), "base")
+    assert isinstance(error, PodLostError)
+    assert error.cause == "evicted"
+
+
+@pytest.mark.parametrize(("finished", "own"), [("00:00:10", True), ("00:00:40", False)])
+def test_a_container_that_had_failed_before_its_pod_was_deleted_failed_by_itself(finished: str, own: bool) -> None:
+    status = terminated("base", 1, "Error")
+    status["state"]["terminated"]["finishedAt"] = f"2026-01-01T{finished}Z"
+    pod = make(containerStatuses=[status])
+    pod["metadata"].update(deletionTimestamp="2026-01-01T00:01:00Z", deletionGracePeriodSeconds=30)
+    for deleted in (False, True):
+        error = judge(pod, "base", deleted=deleted)
+        assert isinstance(error, PodFailedError if own else PodLostError)
+
+
+def test_an_evicted_pod_is_not_harvested() -> None:
+    pod = make(phase="Failed", reason="Evicted", containerStatuses=[terminated("base", 0)])
+    assert choose([pod], "base") == (None, [pod])
