@@ -14,6 +14,7 @@ from kpo_multicluster.errors import ForbiddenError, KpoMulticlusterError, PodLos
 from kpo_multicluster.operators.callback_calls import CallbackCalls
 from kpo_multicluster.operators.enums import LossCause, OnKillAction, XComTransport
 from kpo_multicluster.operators.objects import PodObject, as_pod, readable, v1_pod
+from kpo_multicluster.operators.parsing import check_operator
 from kpo_multicluster.operators.pod_choice import PodChoice
 from kpo_multicluster.operators.session import PodSession
 from kpo_multicluster.operators.task_log import TaskLog
@@ -61,10 +62,13 @@ class PodSteps(PodChoice):
         """Runs the pod in this process.
 
         Raises:
+            ConfigurationError: an argument cannot work, as it was rendered.
             PodRunError: the pod failed, could not start, or was lost; the message says why.
             KpoMulticlusterError: the cluster could not be reached or refused a request.
             AirflowSkipException: the base container ended with one of `skip_on_exit_code`.
         """
+        # What was a template when the DAG was parsed is known now.
+        check_operator(self)
         self._calls = CallbackCalls(self.callbacks, lambda: self.client, self.progress_callback)
         self._task_log = TaskLog(
             self.log,
