@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import ssl
 import sys
@@ -144,7 +145,7 @@ class Client:
     async def call(
         self, method: str, path: str, body: Any = None, *, type: str = "application/json"
     ) -> tuple[int, Any]:
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else io.BytesIO(json.dumps(body).encode())
         headers = {"Content-Type": type} if data is not None else {}
         async with self.session.request(method, path, data=data, headers=headers) as answer:
             text = await answer.text()

@@ -263,6 +263,13 @@ async def test_a_pod_that_was_read_can_be_written_back(made: Rig, client: Client
     )
 
 
+async def test_a_body_has_a_limit(client: Client) -> None:
+    body = {"metadata": {"name": "c"}, "data": {"x": "y" * 3_200_000}}
+    status, answer = await client.call("POST", "/api/v1/namespaces/default/configmaps", body)
+    assert (status, answer["reason"]) == (413, "RequestEntityTooLarge")
+    assert answer["message"] == "Request entity too large: limit is 3145728"
+
+
 async def test_of_many_creations_of_one_name_one_succeeds(client: Client) -> None:
     answers = await asyncio.gather(*(client.call("POST", PODS, pod("a")) for _ in range(8)))
     assert sorted(status for status, _ in answers) == [201, *[409] * 7]

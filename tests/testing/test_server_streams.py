@@ -158,6 +158,13 @@ async def test_a_container_that_is_not_there_is_refused_before_the_stream_of_v4(
     assert refused.value.status == 500
 
 
+async def test_a_long_command_fits_into_the_address(made: Rig, client: Client) -> None:
+    path = f"{PODS}/a/exec?command=nope&command={'x' * 200_000}&stdout=true"
+    async with client.session.ws_connect(path, protocols=[V5]) as socket:
+        await frames(socket)
+    assert made.node.calls[-1][2] == ("nope", "x" * 200_000)
+
+
 async def test_a_client_that_leaves_ends_the_command(made: Rig, client: Client) -> None:
     path = f"{PODS}/a/exec?command=cat&stdout=true&stdin=true"
     async with client.session.ws_connect(path, protocols=[V5]) as socket:

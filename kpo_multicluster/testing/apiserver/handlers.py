@@ -122,7 +122,7 @@ class Handlers:
             dry_run = _dry_run(query, "CreateOptions")
             return json_answer(self.objects.create(resource, namespace, item, dry_run=dry_run), 201)
         if info.verb == "deletecollection":
-            options = deletion.parse_options(query, await exchange.request.content.read())
+            options = deletion.parse_options(query, await exchange.body())
             matches = selection(resource, query)
             return json_answer(self.objects.delete_collection(resource, namespace, matches, options))
         raise method_not_allowed()
@@ -136,7 +136,7 @@ class Handlers:
         if info.verb in ("update", "patch"):
             return await self._change(exchange, resource, namespace)
         if info.verb == "delete":
-            options = deletion.parse_options(query, await exchange.request.content.read())
+            options = deletion.parse_options(query, await exchange.body())
             return json_answer(self.objects.delete(resource, namespace, info.name, options))
         raise method_not_allowed()
 
@@ -153,7 +153,7 @@ class Handlers:
                 dry_run=_dry_run(exchange.query, "UpdateOptions"),
             )
             return json_answer(changed)
-        body = await exchange.request.content.read()
+        body = await exchange.body()
         content_type = exchange.request.headers.get("Content-Type", "").partition(";")[0].strip()
         changed = self.objects.patch(
             resource,
@@ -182,7 +182,7 @@ class Handlers:
         return await self._change(exchange, resource, namespace)
 
     async def _body(self, exchange: Exchange, resource: Resource) -> dict[str, Any]:
-        body = await exchange.request.content.read()
+        body = await exchange.body()
         return decode(body, exchange.request.headers.get("Content-Type", ""), resource.kind, "v1")
 
     async def _watch(self, exchange: Exchange, resource: Resource) -> web.StreamResponse:
@@ -242,7 +242,7 @@ class Handlers:
             raise no_such_resource()
         if info.verb != "create" or user is None:
             raise method_not_allowed()
-        body = await exchange.request.content.read()
+        body = await exchange.body()
         review = decode(body, exchange.request.headers.get("Content-Type", ""), kind, version)
         if kind == "SelfSubjectReview":
             groups = [*user.groups, "system:authenticated"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from kpo_multicluster.testing.apiserver.listing import integer
@@ -45,9 +46,8 @@ def log_options(name: str, query: Mapping[str, str]) -> LogOptions:
         StatusError: 400 or 422, an option is malformed.
     """
     since_time = query.get("sinceTime") or None
-    if since_time and not _TIME.fullmatch(since_time):
-        layout = "2006-01-02T15:04:05Z07:00"
-        raise bad_request(f'parsing time "{since_time}" as "{layout}": cannot parse "{since_time}" as "2006"')
+    if since_time:
+        _check_time(since_time)
     options = LogOptions(
         follow=_flag(query, "follow"),
         timestamps=_flag(query, "timestamps"),
@@ -69,6 +69,17 @@ def log_options(name: str, query: Mapping[str, str]) -> LogOptions:
     if errors:
         raise invalid("PodLogOptions", name, errors)
     return options
+
+
+def _check_time(text: str) -> None:
+    if not _TIME.fullmatch(text):
+        layout = "2006-01-02T15:04:05Z07:00"
+        raise bad_request(f'parsing time "{text}" as "{layout}": cannot parse "{text}" as "2006"')
+    try:
+        datetime.fromisoformat(text[:19])
+    except ValueError as error:
+        part = str(error).partition(" must be")[0]
+        raise bad_request(f'parsing time "{text}": {part} out of range') from None
 
 
 def _flag(query: Mapping[str, str], key: str) -> bool:

@@ -27,6 +27,9 @@ from kpo_multicluster.testing.requests import RequestLog
 _log = logging.getLogger(__name__)
 # Handlers still under way at the end are given this long; streams are ended before.
 _SHUTDOWN_SECONDS = 0.5
+_MAX_BODY = 3 * 1024 * 1024
+# An exec carries its command in the address; Go's servers take a megabyte of headers.
+_MAX_HEADER = 1024 * 1024
 _POLL_SECONDS, _POLLS = 0.001, 1000
 
 
@@ -50,6 +53,17 @@ class Exchange:
     def query(self) -> Mapping[str, str]:
         """The query; of repeated keys the first."""
         return self.request.query
+
+    async def body(self) -> bytes:
+        """What was sent.
+
+        Raises:
+            StatusError: 413.
+        """
+        body = await self.request.content.read()
+        if len(body) > _MAX_BODY:
+            raise StatusError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {_MAX_BODY}")
+        return body
 
     async def stream(self, content_type: str) -> BodyStream:
         """Begins an answer that is written piece by piece."""
@@ -124,7 +138,13 @@ class ApiServer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(self._address)
             self._address = listener.getsockname()
-            server = web.Server(self._serve, handler_cancellation=True, access_log=None)
+            server = web.Server(
+                self._serve,
+                handler_cancellation=True,
+                access_log=None,
+                max_line_size=_MAX_HEADER,
+                max_field_size=_MAX_HEADER,
+            )
             runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_SECONDS)
             await runner.setup()
             await web.SockSite(runner, listener, ssl_context=self._tls).start()
