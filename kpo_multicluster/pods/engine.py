@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
@@ -45,16 +46,17 @@ class Engine:
         """Starts the loop; harmless when it runs."""
         if self._thread is not None:
             return
-        ready = threading.Event()
-        self._thread = threading.Thread(target=self._main, args=(ready,), name=self._name, daemon=True)
-        self._thread.start()
-        ready.wait()
+        # Made here: a signal handler that raises finds a loop to close, whatever it interrupted.
+        if self._loop is None:
+            self._room = asyncio.Semaphore(_QUEUE_LIMIT)
+            self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._main, args=(self._loop,), name=self._name, daemon=True)
+        self._thread = thread
+        thread.start()
 
-    def _main(self, ready: threading.Event) -> None:
-        loop = asyncio.new_event_loop()
+    @staticmethod
+    def _main(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        self._loop, self._room = loop, asyncio.Semaphore(_QUEUE_LIMIT)
-        ready.set()
         try:
             loop.run_forever()
         finally:
@@ -135,9 +137,14 @@ class Engine:
             False if the thread was still running after that time.
         """
         loop, thread = self._loop, self._thread
-        if loop is None or thread is None:
+        if loop is None:
             return True
-        loop.call_soon_threadsafe(lambda: loop.create_task(self._finish(last)))
+        if thread is None or thread.ident is None:
+            # Interrupted as it was to start: should it do so yet, it ends at once.
+            loop.call_soon_threadsafe(loop.stop)
+            return True
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: loop.create_task(self._finish(last)))
         thread.join(timeout_seconds)
         if thread.is_alive():
             return False
@@ -158,7 +165,13 @@ class Engine:
     def _launch(self, step: Coroutine[Any, Any, Any], done: object) -> None:
         assert self._loop is not None
         task = self._loop.create_task(step, name="step")
-        task.add_done_callback(lambda finished: self._queue.put((done, finished)))
+        task.add_done_callback(partial(self._ended, done))
+
+    def _ended(self, done: object, task: asyncio.Task[Any]) -> None:
+        # Looked at here: an error that no one waits for any more is not for asyncio to log, in whichever thread.
+        if not task.cancelled():
+            task.exception()
+        self._queue.put((done, task))
 
     def _release(self) -> None:
         assert self._room is not None

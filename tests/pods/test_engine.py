@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
+import random
 import signal
 import threading
 import time
@@ -196,3 +198,55 @@ def test_close_gives_up_on_a_loop_that_is_stuck() -> None:
     with contextlib.suppress(AttributeError):
         thread.join(5)  # type: ignore[union-attr]
     assert thread is None or not thread.is_alive()
+
+
+def test_an_error_of_a_step_that_no_one_waits_for_is_not_logged(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def step() -> None:
+        try:
+            await engine.emit("started")
+            await asyncio.sleep(60)
+        finally:
+            raise OSError("the connection was closed")
+
+    driven = engine.drive(step())
+    assert next(driven) == "started"
+    driven.close()
+    engine.call(asyncio.sleep(0.01))
+    del driven
+    gc.collect()
+    engine.call(asyncio.sleep(0))
+    assert caplog.records == []
+
+
+def test_a_signal_handler_that_raises_at_any_moment_leaves_no_thread() -> None:
+    """As a time limit does."""
+    threads, rng = set(threading.enumerate()), random.Random(1)
+
+    class TimeLimit(BaseException):
+        pass
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        raise TimeLimit
+
+    async def step(engine: Engine) -> None:
+        for number in range(100):
+            await engine.emit(number)
+
+    previous = signal.signal(signal.SIGALRM, on_signal)
+    try:
+        for _ in range(200):
+            engine = Engine("limited")
+            engine.start()
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 2e-3))
+                engine.call(step(engine))
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except TimeLimit:
+                pass
+            assert engine.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert set(threading.enumerate()) == threads
