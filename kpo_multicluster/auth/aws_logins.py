@@ -43,7 +43,7 @@ def chain_login(profile: str | None = None) -> AwsLogin:
         profile: of the shared configuration, in place of all others.
     """
     source = f"profile {profile!r}" if profile else "boto3's default credentials of this process"
-    return AwsLogin(source, lambda: _session(profile_name=profile))
+    return AwsLogin(source, lambda: _session({"profile": profile}))
 
 
 def environment_login(env: Mapping[str, str], *, source: str, profile: str | None = None) -> AwsLogin:
@@ -57,19 +57,18 @@ def environment_login(env: Mapping[str, str], *, source: str, profile: str | Non
     """
 
     def make() -> Any:
-        session = _botocore_session()
+        variables: dict[str, str | None] = {}
         for variable, names in _VARIABLES.items():
             value, here = (next((e[name] for name in names if e.get(name)), None) for e in (env, os.environ))
             # What botocore finds in its own environment it treats otherwise than what it is told.
-            if value is not None and value != here:
-                session.set_config_variable(variable, value)
-        if profile:
-            session.set_config_variable("profile", profile)
+            if value != here:
+                variables[variable] = value
+        variables["profile"] = profile or variables.get("profile")
         key, secret = env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY")
         # Keys in the environment go before a profile named there, but not before one named by an argument.
         if key and secret and not profile:
-            session.set_credentials(key, secret, env.get("AWS_SESSION_TOKEN"))
-        return boto3_module().session.Session(botocore_session=session)
+            return _session(variables, key, secret, env.get("AWS_SESSION_TOKEN"))
+        return _session(variables)
 
     return AwsLogin(source, make, region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION"))
 
@@ -89,9 +88,7 @@ def connection_login(connection: CloudConnection) -> AwsLogin:
     token, profile = connection.text("aws_session_token"), connection.text("profile_name")
 
     def make() -> Any:
-        return _session(
-            aws_access_key_id=key, aws_secret_access_key=secret, aws_session_token=token, profile_name=profile
-        )
+        return _session({"profile": profile}, key, secret, token)
 
     services = connection.mapping("service_config")
     endpoints = {"eks": connection.text("endpoint_url")}
@@ -108,17 +105,20 @@ def connection_login(connection: CloudConnection) -> AwsLogin:
     )
 
 
-def _session(**arguments: Any) -> Any:
-    return boto3_module().session.Session(botocore_session=_botocore_session(), **arguments)
-
-
-def _botocore_session() -> Any:
-    boto3_module()
+def _session(
+    variables: Mapping[str, str | None], key: str | None = None, secret: str | None = None, token: str | None = None
+) -> Any:
+    boto3 = boto3_module()
     from botocore.session import Session
 
     session = Session()
+    for name, value in variables.items():
+        if value is not None:
+            session.set_config_variable(name, value)
+    if key and secret:
+        session.set_credentials(key, secret, token)
     session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
-    return session
+    return boto3.session.Session(botocore_session=session)
 
 
 @lru_cache(maxsize=4)

@@ -82,14 +82,21 @@ def serve_in_process(command: str, plugin: InProcessPlugin) -> None:
     _in_process[command] = plugin
 
 
-def token_fetcher(plugin: ExecPlugin, *, clock: Callable[[], float] = time.time) -> Callable[[], Token]:
+def token_fetcher(
+    plugin: ExecPlugin,
+    *,
+    known: Mapping[str, InProcessPlugin] | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Callable[[], Token]:
     """What makes a token by this plugin: in process where its command is known, else by running it.
 
     Args:
         plugin: the plugin.
+        known: stand-ins by command, besides those of `serve_in_process`, which go first.
         clock: Unix time in seconds; tells whether an answer has already expired.
     """
-    stand_in = _in_process.get(Path(plugin.command).name)
+    name = Path(plugin.command).name
+    stand_in = _in_process.get(name) or (known or {}).get(name)
     fetch = stand_in(plugin) if stand_in is not None else None
     return fetch if fetch is not None else lambda: _fetch(plugin, clock)
 

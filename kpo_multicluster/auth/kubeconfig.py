@@ -19,6 +19,7 @@ from kpo_multicluster.auth import options
 from kpo_multicluster.auth.access import ClusterAccess, TokenSource, static_token
 from kpo_multicluster.auth.bearer import checked_bearer, file_tokens
 from kpo_multicluster.auth.exec_plugin import PLUGIN_TIMEOUT_SECONDS, read_plugin, token_fetcher
+from kpo_multicluster.auth.known_plugins import KNOWN_PLUGINS
 from kpo_multicluster.auth.kubeconfig_file import Kubeconfig, Section, read_document, read_paths
 from kpo_multicluster.auth.server import proxy_fault, server_fault
 from kpo_multicluster.auth.tls import check_ca, check_client_certificate
@@ -100,7 +101,8 @@ class KubeconfigResolver:
         if section is None:
             return None
         plugin = read_plugin(section, cluster=_cluster_info(cluster), timeout_seconds=self._plugin_timeout_seconds)
-        return TokenSource(token_fetcher(plugin, clock=self._clock), source=plugin.source, clock=self._clock)
+        fetch = token_fetcher(plugin, known=KNOWN_PLUGINS, clock=self._clock)
+        return TokenSource(fetch, source=plugin.source, clock=self._clock)
 
 
 def _read(ref: ClusterRef) -> Kubeconfig:
