@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import random
 import signal
 import threading
 import time
@@ -218,35 +217,3 @@ def test_an_error_of_a_step_that_no_one_waits_for_is_not_logged(
     gc.collect()
     engine.call(asyncio.sleep(0))
     assert caplog.records == []
-
-
-def test_a_signal_handler_that_raises_at_any_moment_leaves_no_thread() -> None:
-    """As a time limit does."""
-    threads, rng = set(threading.enumerate()), random.Random(1)
-
-    class TimeLimit(BaseException):
-        pass
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        raise TimeLimit
-
-    async def step(engine: Engine) -> None:
-        for number in range(100):
-            await engine.emit(number)
-
-    previous = signal.signal(signal.SIGALRM, on_signal)
-    try:
-        for _ in range(200):
-            engine = Engine("limited")
-            engine.start()
-            try:
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 2e-3))
-                engine.call(step(engine))
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except TimeLimit:
-                pass
-            assert engine.close()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-    assert set(threading.enumerate()) == threads
