@@ -79,7 +79,8 @@ class PodSession:
         Raises:
             KpoMulticlusterError: it was refused or not answered.
         """
-        self.request = manifest
+        # No longer about a pod of before: what is to be removed on a kill is the new one.
+        self.pod, self.request = None, manifest
         try:
             self.pod = self.call(lambda run: run.create(manifest))
         except ApiError as error:

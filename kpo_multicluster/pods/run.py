@@ -42,6 +42,10 @@ from kpo_multicluster.pods.status import (
     waiting_for,
 )
 
+# For a namesake to end, and for a quota that is counted anew.
+_CONFLICT_SECONDS = 30.0
+_CONFLICT_PAUSE_SECONDS = 0.5
+
 
 class PodRun:
     """The steps of one run.
@@ -102,25 +106,22 @@ class PodRun:
             ConflictError: another pod has that name.
             KpoMulticlusterError: the request was refused or not answered.
         """
-        try:
-            pod = await self.api.request("POST", pods_path(manifest["metadata"]["namespace"]), body=manifest)
-        except ConflictError as error:
-            pod = await self._ours(manifest, error)
+        namespace, loop = manifest["metadata"]["namespace"], asyncio.get_running_loop()
+        deadline = loop.time() + _CONFLICT_SECONDS
+        while True:
+            try:
+                pod = await self.api.request("POST", pods_path(namespace), body=manifest)
+                break
+            except ConflictError as error:
+                existing = await self.read(namespace, manifest["metadata"]["name"])
+                if existing is not None and _attempt(manifest) is not None and _attempt(existing) == _attempt(manifest):
+                    pod = existing
+                    break
+                if loop.time() >= deadline or not (existing is None or "deletionTimestamp" in existing["metadata"]):
+                    raise _foreign(error) from error
+            # A pod of that name is about to go, or something else stood in the way, such as a quota being counted.
+            await asyncio.sleep(_CONFLICT_PAUSE_SECONDS)
         return await self.adopt(pod)
-
-    async def _ours(self, manifest: dict[str, Any], conflict: ConflictError) -> dict[str, Any]:
-        existing = await self.api.request("GET", pod_path(manifest))
-        attempt = _attempt(manifest)
-        if attempt and _attempt(existing) == attempt:
-            return existing
-        raise ConflictError(
-            conflict.status,
-            request=conflict.request,
-            reason=conflict.reason,
-            body=conflict.body,
-            detail=f"{conflict.detail}. It was not created by this attempt of this task: use random_name_suffix=True, "
-            "or another name, or delete it",
-        ) from conflict
 
     async def adopt(self, pod: dict[str, Any]) -> dict[str, Any]:
         """Makes this run be about an existing pod, and no longer about another."""
@@ -349,6 +350,17 @@ async def delete_pod(api: ApiClient, pod: dict[str, Any], *, grace_seconds: floa
         options["gracePeriodSeconds"] = int(grace_seconds)
     with contextlib.suppress(NotFoundError, ConflictError):
         await api.request("DELETE", pod_path(pod), body=options)
+
+
+def _foreign(conflict: ConflictError) -> ConflictError:
+    return ConflictError(
+        conflict.status,
+        request=conflict.request,
+        reason=conflict.reason,
+        body=conflict.body,
+        detail=f"{conflict.detail}. It was not created by this attempt of this task: use random_name_suffix=True, "
+        "or another name, or delete it",
+    )
 
 
 def _names(pod: dict[str, Any], field: str) -> set[str]:
