@@ -190,19 +190,28 @@ class ContainerRunner:
                     self.record.full_image = canonical_reference(name)
                     self.record.image_id = f"local://{self.record.full_image}"
                     return source or ImageSource()
-                await self._scope.event("Pulling", f'Pulling image "{name}"', container=self.name)
-                failed = f'Failed to pull image "{name}": {source.pull_error}'
-                await self._scope.event("Failed", failed, kind="Warning", container=self.name)
-                await self._wait_as("ErrImagePull", source.pull_error, told="ErrImagePull")
-                if await self._scope.pause(self._scope.context.node.settings.retry_seconds):
+                if await self._not_pulled(name, source.pull_error):
                     return None
-                back_off = f'Back-off pulling image "{name}"'
-                await self._scope.event("BackOff", back_off, container=self.name)
-                message = f"{back_off}: ErrImagePull: {source.pull_error}"
-                await self._wait_as("ImagePullBackOff", message, told="ImagePullBackOff")
             waits.started(time.time())
             if await self._scope.pause(waits.seconds):
                 return None
+
+    async def _not_pulled(self, name: str, error: str) -> bool:
+        """Tells of an image that cannot be had; whether the pod is stopped meanwhile."""
+        if self._container.get("imagePullPolicy") == "Never":
+            text = f'Container image "{name}" is not present with pull policy of Never'
+            await self._wait_as("ErrImageNeverPull", text, event="ErrImageNeverPull")
+            return False
+        await self._scope.event("Pulling", f'Pulling image "{name}"', container=self.name)
+        failed = f'Failed to pull image "{name}": {error}'
+        await self._scope.event("Failed", failed, kind="Warning", container=self.name)
+        await self._wait_as("ErrImagePull", error, told="ErrImagePull")
+        if await self._scope.pause(self._scope.context.node.settings.retry_seconds):
+            return True
+        back_off = f'Back-off pulling image "{name}"'
+        await self._scope.event("BackOff", back_off, container=self.name)
+        await self._wait_as("ImagePullBackOff", f"{back_off}: ErrImagePull: {error}", told="ImagePullBackOff")
+        return False
 
     async def _announce_image(self, *, declared: bool) -> None:
         name = self.record.image

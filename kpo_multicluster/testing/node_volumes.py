@@ -65,11 +65,21 @@ def prepare(context: PodContext, directory: Path) -> tuple[dict[str, Path | Volu
             path = directory / name
             path.mkdir(exist_ok=True)
             os.chmod(path, 0o777)
+            _give_to_group(path, context)
             volumes[name] = path
         else:
             version = datetime.now(timezone.utc).strftime("%Y_%m_%d_%H_%M_%S.%f")
             volumes[name] = VolumeContent(files, version)
     return volumes, problems
+
+
+def _give_to_group(path: Path, context: PodContext) -> None:
+    """Hands a volume to the pod's `fsGroup`, and with it what is made in it."""
+    group = (context.spec.get("securityContext") or {}).get("fsGroup")
+    # Without root there is no other group than this process's own, which every container has.
+    if group is not None and os.geteuid() == 0:
+        os.chown(path, -1, int(group))
+        os.chmod(path, 0o2777)
 
 
 def mounts_of(

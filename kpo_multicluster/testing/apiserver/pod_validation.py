@@ -182,12 +182,20 @@ def pod_update_errors(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[Fi
         errors.append(
             forbidden_value("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
         )
-    ignored = ("activeDeadlineSeconds", "tolerations")
+    errors += _gate_errors(new_spec.get("schedulingGates") or [], old_spec.get("schedulingGates") or [])
+    ignored = ("activeDeadlineSeconds", "tolerations", "schedulingGates")
     if {**new_spec, **dict.fromkeys(ignored)} != {**old_spec, **dict.fromkeys(ignored)}:
         changed_keys = sorted(key for key in {*new_spec, *old_spec} if new_spec.get(key) != old_spec.get(key))
         detail = f"pod updates may not change fields other than {_UPDATABLE}\n  changed: {', '.join(changed_keys)}\n"
         errors.append(forbidden_value("spec", detail))
     return errors
+
+
+def _gate_errors(new: list[Any], old: list[Any]) -> Iterator[FieldError]:
+    for index, gate in enumerate(new):
+        if gate not in old:
+            detail = f"only deletion is allowed, but found new scheduling gate '{gate.get('name', '')}'"
+            yield forbidden_value(f"spec.schedulingGates[{index}]", detail)
 
 
 def _deadline_errors(new: int | None, old: int | None) -> Iterator[FieldError]:
