@@ -20,6 +20,7 @@ from kpo_multicluster.testing import EmbeddedCluster, NodeSpec, Rule, User
 
 from ..cluster import bed
 from ..cluster import kubeconfig as kubeconfigs
+from ..cluster.clients import Client
 from ..cluster.fixtures import RealClusters
 
 Rules = Sequence[Mapping[str, Sequence[str]]]
@@ -109,7 +110,11 @@ class Embedded(Cluster):
     def __init__(self, cluster: EmbeddedCluster, directory: Path) -> None:
         super().__init__(cluster.name, cluster.write_kubeconfig(directory / "kubeconfig"))
         self.cluster = cluster
+        self._client = Client(self.kubeconfig, cluster.name)
         self._directory = directory
+
+    def close(self) -> None:
+        self._client.close()
 
     def make_namespace(self) -> str:
         name = f"kpo-test-{uuid.uuid4().hex[:10]}"
@@ -120,7 +125,10 @@ class Embedded(Cluster):
         self.cluster.delete_all_pods()
 
     def make_account(self, namespace: str, rules: Rules = (), *, name: str = "") -> Account:
-        user = f"system:serviceaccount:{namespace}:{name or f'account-{uuid.uuid4().hex[:8]}'}"
+        name = name or f"account-{uuid.uuid4().hex[:8]}"
+        user = f"system:serviceaccount:{namespace}:{name}"
+        self._client.request("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
+        # It has no roles; its users have rules.
         allowed = tuple(Rule(tuple(rule["verbs"]), tuple(rule["resources"]), (namespace,)) for rule in rules)
         self.cluster.add_user(User(user, rules=allowed))
         path = self.cluster.write_kubeconfig(self._directory / uuid.uuid4().hex, user=user)

@@ -11,14 +11,19 @@ import pytest
 
 from kpo_multicluster.api.client import ApiClient
 from kpo_multicluster.errors import NotFoundError
-from kpo_multicluster.testing import EmbeddedCluster, NodeSpec
+from kpo_multicluster.testing import EmbeddedCluster, ImageSource, NodeSpec
 
 from ..cluster.fixtures import RealClusters, make_namespace, real_clusters
 from .clusters import Cluster, Embedded, Kubernetes
-from .pods import Object, Pod, container, manifest
+from .pods import UNKNOWN_IMAGE, Object, Pod, container, manifest
 
 __all__ = ["make_namespace", "real_clusters"]
 
+# What containerd says of an image that its registry does not know.
+_PULL_ERROR = (
+    f'rpc error: code = NotFound desc = failed to pull and unpack image "{UNKNOWN_IMAGE}": failed to resolve reference '
+    f'"{UNKNOWN_IMAGE}": {UNKNOWN_IMAGE}: not found'
+)
 _POD_MARK = "pod(*containers, **spec): what the fixture `pod` gives; on a module it is one pod that its cases share"
 
 Start = Callable[..., Awaitable[Pod]]
@@ -37,8 +42,11 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         clusters: RealClusters = request.getfixturevalue("real_clusters")
         yield Kubernetes(clusters, clusters.contexts[0], directory)
     else:
-        with EmbeddedCluster("alpha", nodes=[NodeSpec("alpha-1")]) as embedded:
-            yield Embedded(embedded, directory)
+        unknown = {UNKNOWN_IMAGE: ImageSource(pull_error=_PULL_ERROR)}
+        with EmbeddedCluster("alpha", nodes=[NodeSpec("alpha-1")], images=unknown) as embedded:
+            under_contract = Embedded(embedded, directory)
+            yield under_contract
+            under_contract.close()
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ Object = dict[str, Any]
 IMAGE = "alpine:3.22"
 # On top of the shell a language with the same behaviour everywhere.
 PYTHON_IMAGE = "python:3.11-slim"
+# The embedded cluster is told that it cannot be pulled; a real one finds that out.
+UNKNOWN_IMAGE = "example.test/no/such-image:1"
 # Idle until something is done to the container; without `&` a shell would look at signals only when it has slept.
 IDLE = "sleep 3600 & wait"
 # Ends at once when asked to. Without the handler a first process ignores that and holds its pod for the whole grace.
