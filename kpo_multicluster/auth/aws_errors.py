@@ -154,6 +154,11 @@ def _next_step(error: Exception, now: float) -> str:
     skew = skew_text(skew_seconds(error, now))
     if skew is not None:
         return skew
+    if code == "AccessDenied" and getattr(error, "operation_name", "").startswith("AssumeRole"):
+        return (
+            "Let the role's trust policy allow this caller the action sts:AssumeRole, and see that the external id "
+            "given is the one it asks for."
+        )
     if code in _SIGNATURE_CODES:
         return "The secret access key does not belong to the access key id: correct it where it is kept."
     if code in _EXPIRED_CODES:

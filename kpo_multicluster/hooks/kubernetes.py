@@ -26,6 +26,7 @@ from kpo_multicluster.hooks.clusters import (
     connection_fields,
     sidecar_fields,
 )
+from kpo_multicluster.hooks.connections import AirflowConnections
 from kpo_multicluster.raised import airflow_errors
 
 if TYPE_CHECKING:
@@ -184,10 +185,11 @@ class KubernetesHook(BaseHook):
         Raises:
             ConfigurationError: the cluster's reference cannot work.
             CredentialError: the credential could not be made.
+            ConnectError: the cluster is not up, or its cloud cannot be reached.
         """
         ref = self.cluster_ref
         with airflow_errors():
-            return resolve(ref)
+            return resolve(ref, connections=AirflowConnections())
 
     @property
     def is_in_cluster(self) -> bool:

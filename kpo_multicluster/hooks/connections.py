@@ -1,0 +1,97 @@
+"""Airflow's connections to clouds, handed to the resolvers of clusters."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from kpo_multicluster.airflow_names import AirflowException, AirflowNotFoundException, BaseHook
+from kpo_multicluster.auth.connections import CloudConnection
+from kpo_multicluster.errors import ConfigurationError, CredentialError
+
+if TYPE_CHECKING:
+    from kpo_multicluster.auth.aws_session import AwsLogin
+
+_AMAZON = "airflow.providers.amazon"
+
+
+class AirflowConnections:
+    """The connections of this Airflow.
+
+    They are looked up in the thread that resolves a cluster; what is renewed later, in any thread, looks up none.
+    """
+
+    def get(self, conn_id: str) -> CloudConnection:
+        """The connection of that id.
+
+        Raises:
+            ConfigurationError: there is none, or its extra is not a JSON object.
+        """
+        try:
+            found: Any = BaseHook.get_connection(conn_id)
+        except AirflowNotFoundException:
+            raise ConfigurationError(
+                f"There is no connection {conn_id!r}, which a cluster names as conn_id. Make it under Admin > "
+                f"Connections, or set the environment variable AIRFLOW_CONN_{conn_id.upper()} where workers and "
+                "triggerers run."
+            ) from None
+        return CloudConnection(conn_id, found.conn_type, found.login or None, found.password or None, _extra(found))
+
+    def aws_login(self, conn_id: str, region: str | None) -> AwsLogin | None:
+        """How the amazon provider logs in with a connection of type `aws`; None where it is not installed.
+
+        It knows more ways than the connection's own fields tell, such as SAML, and session factories of one's own.
+
+        Args:
+            conn_id: of the connection.
+            region: of the cluster; default the connection's.
+
+        Raises:
+            ConfigurationError: there is no such connection, or the provider refuses it.
+        """
+        if find_spec(_AMAZON) is None:
+            return None
+        connection = self.get(conn_id)
+        connection.check_type("aws")
+        from kpo_multicluster.auth.aws_session import AwsLogin
+
+        base: Any = import_module(f"{_AMAZON}.aws.hooks.base_aws")
+        hook = base.AwsGenericHook(aws_conn_id=conn_id, region_name=region)
+        try:
+            settings = hook.conn_config
+        except (AirflowException, NotImplementedError, TypeError) as error:
+            raise ConfigurationError(f"The {connection.source} is refused by the amazon provider: {error}") from None
+
+        def make() -> Any:
+            try:
+                return hook.get_session(region_name=settings.region_name)
+            except (AirflowException, NotImplementedError, LookupError) as error:
+                fault = f"{type(error).__name__}: {error}"
+            raise CredentialError(f"The amazon provider could not log in with {connection.source} ({fault}).")
+
+        endpoints = {
+            "eks": settings.get_service_endpoint_url("eks"),
+            "sts": settings.get_service_endpoint_url("sts", sts_connection_assume=True),
+        }
+        return AwsLogin(
+            connection.source,
+            make,
+            region=settings.region_name,
+            endpoints={service: url for service, url in endpoints.items() if url},
+            verify=settings.verify,
+            config=settings.botocore_config,
+        )
+
+
+def _extra(connection: Any) -> dict[str, Any]:
+    extra: Any = None
+    with suppress(ValueError):  # its message quotes the text
+        extra = json.loads(connection.extra or "{}")
+    if not isinstance(extra, dict):
+        raise ConfigurationError(
+            f"The extra of connection {connection.conn_id!r} is not a JSON object: correct it in Admin > Connections."
+        )
+    return extra
