@@ -40,9 +40,7 @@ _VOLATILE = {"resourceVersion": "RV", "continue": "CONTINUE", "serverAddress": "
 class Player:
     """Sends the steps of one case and notes what later steps refer to."""
 
-    host: str
-    port: int
-    context: ssl.SSLContext
+    connection: http.client.HTTPSConnection
     tokens: Mapping[str, str]
     namespace: str
     seen: dict[str, str] = field(default_factory=dict)
@@ -56,14 +54,9 @@ class Player:
         if "raw" in step or "body" in step:
             body = step["raw"] if "raw" in step else self.fill(json.dumps(step["body"]))
             headers["Content-Type"] = step.get("type", "application/json")
-        connection = http.client.HTTPSConnection(self.host, self.port, context=self.context, timeout=20)
-        try:
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            text = answer.read().decode()
-            return answer.status, answer.headers.get("Content-Type", ""), text
-        finally:
-            connection.close()
+        self.connection.request(method, path, body, headers)
+        answer = self.connection.getresponse()
+        return answer.status, answer.headers.get("Content-Type", ""), answer.read().decode()
 
     def fill(self, text: str) -> str:
         for key, value in {"ns": self.namespace, **self.seen}.items():
@@ -135,10 +128,14 @@ def shorten_event(event: dict[str, Any]) -> dict[str, Any]:
 def play(url: str, context: ssl.SSLContext, tokens: Mapping[str, str], case: str) -> list[dict[str, Any]]:
     parts = urllib.parse.urlsplit(url)
     namespace = f"c{uuid.uuid4().hex[:10]}"
-    player = Player(parts.hostname or "", parts.port or 443, context, tokens, namespace)
-    player.call({"do": "POST /api/v1/namespaces", "body": {"metadata": {"name": namespace}}})
-    player.call({"do": "POST /api/v1/namespaces/{ns}/serviceaccounts", "body": {"metadata": {"name": "default"}}})
-    return list(player.run(CASES[case]))
+    connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, context=context, timeout=20)
+    try:
+        player = Player(connection, tokens, namespace)
+        player.call({"do": "POST /api/v1/namespaces", "body": {"metadata": {"name": namespace}}})
+        player.call({"do": "POST /api/v1/namespaces/{ns}/serviceaccounts", "body": {"metadata": {"name": "default"}}})
+        return list(player.run(CASES[case]))
+    finally:
+        connection.close()
 
 
 def record(url: str, admin: str, dev: str) -> None:
