@@ -70,7 +70,12 @@ def test_a_session_that_is_killed_as_it_creates_a_second_pod_removes_that_one(
     session.call(lambda run: run.delete(first, grace_seconds=0))
     cluster.wait_until(gone)
     with cluster.faults.drop("^create ", processed=True), cluster.faults.black_hole("^create ") as held:
-        killing = threading.Thread(target=lambda: (held.wait(), session.kill(delete=True, grace_seconds=0)))
+
+        def kill() -> None:
+            held.wait()
+            session.kill(delete=True, grace_seconds=0)
+
+        killing = threading.Thread(target=kill)
         killing.start()
         with pytest.raises(EngineStopped):
             session.create(pod("second", ["sleep", "30"], annotations=annotations))

@@ -88,7 +88,12 @@ def test_a_server_that_goes_away_while_the_log_is_drained_costs_no_line(
     """The watch tells the end while the log is silent; then nobody answers, for longer than silence is allowed."""
     with Away(cluster, 2.0) as away, cluster.faults.black_hole("^log ", times=1):
         operator = patient(make(arguments=["seq 100; sleep 0.3"]), log_drain_seconds=0.5)
-        ended = threading.Thread(target=lambda: (cluster.wait_until(has_ended), away.begin()))
+
+        def leave() -> None:
+            cluster.wait_until(has_ended)
+            away.begin()
+
+        ended = threading.Thread(target=leave)
         ended.start()
         operator.execute(context())
         ended.join()
