@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from kpo_multicluster import errors, exceptions
 from kpo_multicluster.airflow_names import AirflowException
@@ -56,7 +57,19 @@ def _upstream(error: KpoMulticlusterError) -> tuple[type[AirflowException], ...]
 
 def _both(kind: type[KpoMulticlusterError], names: tuple[type[AirflowException], ...]) -> type[KpoMulticlusterError]:
     if (kind, names) not in _made:
-        # Readers of a traceback know it by the name it has in `errors`.
-        body = {"__module__": kind.__module__, "__doc__": kind.__doc__}
+        # Readers of a traceback know it by the name it has in `errors`, where pickle would find the other class.
+        body = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": _reduced}
         _made[kind, names] = type(kind.__name__, (kind, *names), body)
     return _made[kind, names]
+
+
+def _reduced(error: KpoMulticlusterError) -> tuple[Any, ...]:
+    return _restored, (type(error).__bases__[0], error.args, vars(error))
+
+
+def _restored(
+    kind: type[KpoMulticlusterError], arguments: tuple[Any, ...], attributes: dict[str, Any]
+) -> KpoMulticlusterError:
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(attributes)
+    return as_airflow(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -137,6 +138,9 @@ def test_what_an_error_leaves_a_task_as(error: KpoMulticlusterError, names: tupl
     assert f"{type(error).__module__}.{type(error).__qualname__}" == f"{kind.__module__}.{kind.__qualname__}"
     assert str(error) == str(error.args[0])
     assert as_airflow(error) is error
+    sent = pickle.loads(pickle.dumps(error))
+    assert type(sent) is type(error)
+    assert (str(sent), vars(sent)) == (str(error), vars(error))
 
 
 def test_other_exceptions_stay_what_they_are() -> None:
