@@ -261,7 +261,7 @@ class _Checker:
         for name in names:
             url = self.given.get(name)
             if url and not _is_secure(url):
-                self.refuse(f"has a {name} that is not an https URL such as https://10.0.0.1")
+                self.refuse(f"needs an https URL as {name}, such as https://10.0.0.1")
 
     def agree(self, name: str, implied: str | None, by: str) -> None:
         if implied and self.given.get(name) and self.given[name] != implied:

@@ -94,14 +94,15 @@ def credential_error(error: Exception, *, source: str, now: float, ended: float 
         ended: when those held before ended, if there were any.
     """
     if ended is not None and ended <= now:
-        stamp = datetime.fromtimestamp(ended, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-        what = f"The AWS session of {source} expired at {stamp} and could not be renewed"
+        what = f"The AWS session of {source} expired at {_stamp(ended)} and could not be renewed"
     else:
         what = f"AWS credentials could not be had from {source}"
     return CredentialError(f"{what} ({said(error)}). {_next_step(error, now)}")
 
 
-def role_refused(error: Exception, *, role: str, external_id: str | None, caller: str, now: float) -> CredentialError:
+def role_refused(
+    error: Exception, *, role: str, external_id: str | None, caller: str, now: float, ended: float | None = None
+) -> CredentialError:
     """A role that could not be assumed.
 
     Args:
@@ -110,8 +111,11 @@ def role_refused(error: Exception, *, role: str, external_id: str | None, caller
         external_id: that was given with the request.
         caller: ARN of the one who asked, or words for it.
         now: Unix time here, in seconds.
+        ended: when the keys of the role held before ended, if there were any.
     """
     what = f"{caller} could not assume the role {role} ({said(error)})."
+    if ended is not None and ended <= now:
+        what = f"The AWS session in the role expired at {_stamp(ended)} and could not be renewed: {what}"
     if code_of(error) not in ("AccessDenied", "AccessDeniedException"):
         return CredentialError(f"{what} {_next_step(error, now)}")
     gave = f"The external id {external_id!r} was given" if external_id else "No external id was given"
@@ -138,6 +142,10 @@ def call_error(error: Exception, *, doing: str, source: str, now: float) -> KpoM
         )
     step = f"{text} {_next_step(error, now)}"
     return CredentialError(step) if _is_about_credentials(error) else ConnectError(step)
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _is_about_credentials(error: Exception) -> bool:

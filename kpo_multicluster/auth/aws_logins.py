@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from kpo_multicluster.auth.aws_session import DEFAULT_SESSION_NAME, AssumedRole, AwsLogin, boto3_module
 from kpo_multicluster.auth.connections import CloudConnection
-from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.errors import ConfigurationError, MissingExtraError
 
+DEFAULT_SESSION_NAME = "kpo-multicluster"
 _PROVIDER = "install apache-airflow-providers-amazon, whose hook is then used"
 _TOKEN_FILE_FEDERATION = "file"
 _VARIABLES = {
@@ -34,6 +35,48 @@ ENVIRONMENT = (
     "AWS_STS_REGIONAL_ENDPOINTS",
 )
 """The variables that `environment_login` understands."""
+
+
+@dataclass(frozen=True)
+class AssumedRole:
+    """A role to assume.
+
+    Attributes:
+        arn: of the role.
+        session_name: shown in CloudTrail and in the caller's ARN.
+        external_id: that its trust policy asks for.
+        web_identity_token_file: path of a token to assume it with, in place of the credentials before it.
+        arguments: further ones of the AssumeRole call, such as `DurationSeconds`.
+    """
+
+    arn: str
+    session_name: str = DEFAULT_SESSION_NAME
+    external_id: str | None = None
+    web_identity_token_file: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class AwsLogin:
+    """Whose AWS credentials to use.
+
+    Attributes:
+        source: where they come from, for messages, such as "connection 'aws_remote'".
+        make: makes a `boto3.session.Session` with them; may block, and is called again after a fork.
+        roles: to assume with them, one after another.
+        region: that comes with them.
+        endpoints: where to call a service instead of its own host, by its name: `eks`, `sts`.
+        verify: False to accept any certificate of AWS, or the path of a CA bundle.
+        config: a `botocore.config.Config` for clients.
+    """
+
+    source: str
+    make: Callable[[], Any] = field(repr=False)
+    roles: tuple[AssumedRole, ...] = ()
+    region: str | None = None
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    verify: bool | str | None = None
+    config: Any = field(default=None, repr=False)
 
 
 def chain_login(profile: str | None = None) -> AwsLogin:
@@ -161,3 +204,18 @@ def _config(connection: CloudConnection) -> Any:
     except TypeError as error:
         fault = str(error)
     raise ConfigurationError(f"The config_kwargs of {connection.source} are not botocore's: {fault}.")
+
+
+def boto3_module() -> Any:
+    """The `boto3` package.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import boto3.session
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("boto3", "botocore"):
+            raise
+        raise MissingExtraError("A cluster of EKS", "eks") from None
+    return boto3

@@ -9,62 +9,22 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kpo_multicluster.auth.aws_errors import credential_error, is_aws_error, role_refused
-from kpo_multicluster.errors import ConfigurationError, CredentialError, MissingExtraError
+from kpo_multicluster.auth.aws_logins import AwsLogin
+from kpo_multicluster.errors import ConfigurationError, CredentialError
 
-DEFAULT_SESSION_NAME = "kpo-multicluster"
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 30
 # A role's keys are renewed this long before their end, or at half their life, so that a token of 14 minutes outlives
 # none.
 _ROLE_MARGIN_SECONDS = 15 * 60.0
-
-
-@dataclass(frozen=True)
-class AssumedRole:
-    """A role to assume.
-
-    Attributes:
-        arn: of the role.
-        session_name: shown in CloudTrail and in the caller's ARN.
-        external_id: that its trust policy asks for.
-        web_identity_token_file: path of a token to assume it with, in place of the credentials before it.
-        arguments: further ones of the AssumeRole call, such as `DurationSeconds`.
-    """
-
-    arn: str
-    session_name: str = DEFAULT_SESSION_NAME
-    external_id: str | None = None
-    web_identity_token_file: str | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True)
-class AwsLogin:
-    """Whose AWS credentials to use.
-
-    Attributes:
-        source: where they come from, for messages, such as "connection 'aws_remote'".
-        make: makes a `boto3.session.Session` with them; may block, and is called again after a fork.
-        roles: to assume with them, one after another.
-        region: that comes with them.
-        endpoints: where to call a service instead of its own host, by its name: `eks`, `sts`.
-        verify: False to accept any certificate of AWS, or the path of a CA bundle.
-        config: a `botocore.config.Config` for clients.
-    """
-
-    source: str
-    make: Callable[[], Any] = field(repr=False)
-    roles: tuple[AssumedRole, ...] = ()
-    region: str | None = None
-    endpoints: Mapping[str, str] = field(default_factory=dict)
-    verify: bool | str | None = None
-    config: Any = field(default=None, repr=False)
+# Keys that could not be renewed serve on while they last; asked for again no sooner than this.
+_RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -164,12 +124,19 @@ class AwsSession:
             return self._own_keys()
         session = self._session()
         with session.lock:
-            held = session.assumed.get(hops)
-            if held is None or self.clock() >= held[1]:
-                keys = self._assume(hops)
-                life = (keys.expires_at or 0.0) - self.clock()
-                held = session.assumed[hops] = keys, self.clock() + life - min(_ROLE_MARGIN_SECONDS, life / 2)
-            return held[0]
+            keys, renew_at = session.assumed.get(hops, (None, 0.0))
+            if keys is not None and self.clock() < renew_at:
+                return keys
+            try:
+                made = self._assume(hops, ended=keys.expires_at if keys is not None else None)
+            except CredentialError:
+                if keys is None or self.clock() >= (keys.expires_at or 0.0):
+                    raise
+                session.assumed[hops] = keys, self.clock() + _RETRY_SECONDS
+                return keys
+            life = (made.expires_at or 0.0) - self.clock()
+            session.assumed[hops] = made, self.clock() + life - min(_ROLE_MARGIN_SECONDS, life / 2)
+            return made
 
     def _own_keys(self) -> AwsKeys:
         credentials, ended = self._session().credentials, None
@@ -187,7 +154,7 @@ class AwsSession:
             raise credential_error(error, source=self.login.source, now=self.clock(), ended=ended) from None
         return AwsKeys(frozen.access_key, frozen.secret_key, frozen.token, _end_of(credentials))
 
-    def _assume(self, hops: int) -> AwsKeys:
+    def _assume(self, hops: int, *, ended: float | None) -> AwsKeys:
         role = self.login.roles[hops - 1]
         arguments = {"RoleArn": role.arn, "RoleSessionName": role.session_name, **role.arguments}
         if role.external_id is not None:
@@ -203,8 +170,14 @@ class AwsSession:
             if not is_aws_error(error):
                 raise
             caller = self._caller(hops - 1) or f"The identity of {self.login.source}"
-            given = arguments.get("ExternalId")
-            raise role_refused(error, role=role.arn, external_id=given, caller=caller, now=self.clock()) from None
+            raise role_refused(
+                error,
+                role=role.arn,
+                external_id=arguments.get("ExternalId"),
+                caller=caller,
+                now=self.clock(),
+                ended=ended,
+            ) from None
         made = answer["Credentials"]
         return AwsKeys(
             made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"], made["Expiration"].timestamp()
@@ -259,18 +232,3 @@ def _end_of(credentials: Any) -> float | None:
     # botocore tells no one else, yet a token cannot outlive the keys that signed it.
     end = getattr(credentials, "_expiry_time", None)
     return None if end is None else float(end.timestamp())
-
-
-def boto3_module() -> Any:
-    """The `boto3` package.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import boto3.session
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("boto3", "botocore"):
-            raise
-        raise MissingExtraError("A cluster of EKS", "eks") from None
-    return boto3

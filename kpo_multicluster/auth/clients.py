@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kpo_multicluster.auth.access import ClusterAccess
+from kpo_multicluster.auth.connections import Connections
 from kpo_multicluster.auth.registry import resolve
 from kpo_multicluster.cluster import ClusterRef
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 
-def api_client(cluster: ClusterRef | ClusterAccess) -> ApiClient:
+def api_client(cluster: ClusterRef | ClusterAccess, *, connections: Connections | None = None) -> ApiClient:
     """An `ApiClient` of the official library, releases 36 and 37.
 
     The credential is renewed before it ends, whichever thread asks. A request, or the handshake of `kubernetes.stream`,
@@ -35,6 +36,8 @@ def api_client(cluster: ClusterRef | ClusterAccess) -> ApiClient:
 
     Args:
         cluster: its reference, or access that is already resolved.
+        connections: where to look up a connection that the reference names; in a task,
+            `kpo_multicluster.hooks.connections.AirflowConnections()`.
 
     Returns:
         The client. Close it, or use it in a `with` statement.
@@ -42,7 +45,9 @@ def api_client(cluster: ClusterRef | ClusterAccess) -> ApiClient:
     Raises:
         ConfigurationError: the reference, the TLS material or the proxy cannot work.
         CredentialError: the credential could not be made.
+        ConnectError: the cluster is not up, or its cloud cannot be reached.
     """
     from kpo_multicluster.auth.renewing_client import RenewingApiClient
 
-    return RenewingApiClient(resolve(cluster) if isinstance(cluster, ClusterRef) else cluster)
+    access = resolve(cluster, connections=connections) if isinstance(cluster, ClusterRef) else cluster
+    return RenewingApiClient(access)

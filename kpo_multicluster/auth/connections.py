@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kpo_multicluster.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from kpo_multicluster.auth.aws_session import AwsLogin
+    from kpo_multicluster.auth.aws_logins import AwsLogin
 
 
 @dataclass(frozen=True)

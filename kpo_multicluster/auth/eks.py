@@ -8,8 +8,15 @@ from dataclasses import replace
 
 from kpo_multicluster.auth import options
 from kpo_multicluster.auth.access import ClusterAccess, TokenSource
-from kpo_multicluster.auth.aws_logins import chain_login, connection_login
-from kpo_multicluster.auth.aws_session import DEFAULT_SESSION_NAME, AssumedRole, AwsLogin, AwsSession, boto3_module
+from kpo_multicluster.auth.aws_logins import (
+    DEFAULT_SESSION_NAME,
+    AssumedRole,
+    AwsLogin,
+    boto3_module,
+    chain_login,
+    connection_login,
+)
+from kpo_multicluster.auth.aws_session import AwsSession
 from kpo_multicluster.auth.connections import OUTSIDE_AIRFLOW, Connections
 from kpo_multicluster.auth.eks_cluster import EksCluster, describe
 from kpo_multicluster.auth.eks_refusal import explainer

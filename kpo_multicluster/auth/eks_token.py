@@ -14,7 +14,8 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from kpo_multicluster.auth.access import Token
-from kpo_multicluster.auth.aws_session import AwsKeys, AwsSession, boto3_module
+from kpo_multicluster.auth.aws_logins import boto3_module
+from kpo_multicluster.auth.aws_session import AwsKeys, AwsSession
 from kpo_multicluster.errors import ConfigurationError, CredentialError
 
 _PREFIX = "k8s-aws-v1."

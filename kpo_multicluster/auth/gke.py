@@ -19,14 +19,8 @@ from kpo_multicluster.auth.gke_cluster import (
     look_up,
 )
 from kpo_multicluster.auth.gke_refusal import GkeFacts, explainer
-from kpo_multicluster.auth.google_credentials import (
-    SCOPES,
-    GoogleLogin,
-    adc_path,
-    fetch_token,
-    file_reader,
-    parsed,
-)
+from kpo_multicluster.auth.google_credentials import SCOPES, GoogleLogin, fetch_token
+from kpo_multicluster.auth.google_files import adc_path, file_reader, parsed
 from kpo_multicluster.auth.server import server_fault
 from kpo_multicluster.auth.tls import check_ca
 from kpo_multicluster.clouds import check_gke, gke_path

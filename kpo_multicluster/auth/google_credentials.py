@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timezone
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from kpo_multicluster.auth.access import Token
 from kpo_multicluster.auth.cloud_http import http_session, reason_of
+from kpo_multicluster.auth.google_files import adc_path, file_reader
 from kpo_multicluster.errors import CredentialError, MissingExtraError
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
@@ -93,57 +93,6 @@ def fetch_token(login: GoogleLogin, *, clock: Callable[[], float] = time.time) -
         else:
             return _read_token(credentials, login, clock())
     raise CredentialError(fault)
-
-
-def adc_path(environ: Mapping[str, str]) -> Path | None:
-    """The credential file that Application Default Credentials would use; None where none is there."""
-    named = environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    if named:
-        return Path(named)
-    folder = environ.get("CLOUDSDK_CONFIG")
-    well_known = (
-        Path(folder) if folder else Path.home() / ".config" / "gcloud"
-    ) / "application_default_credentials.json"
-    return well_known if well_known.exists() else None
-
-
-def file_reader(path: str | Path, *, source: str) -> Callable[[], Mapping[str, Any]]:
-    """Reads a credential file.
-
-    Args:
-        path: of the file.
-        source: what names it, for messages.
-    """
-    return lambda: parsed(_text(path, source), source=f"{path} ({source})")
-
-
-def parsed(text: str, *, source: str) -> Mapping[str, Any]:
-    """The content of a credential file.
-
-    Raises:
-        CredentialError: it is not a JSON object with a type.
-    """
-    try:
-        info = json.loads(text)
-    except ValueError:  # its message quotes the text
-        info = None
-    if not isinstance(info, Mapping) or not isinstance(info.get("type"), str):
-        raise CredentialError(
-            f"What {source} holds is not a credential file of Google's, which is a JSON object with a type: put the "
-            "whole file there."
-        )
-    return info
-
-
-def _text(path: str | Path, source: str) -> str:
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "it is not text"
-    raise CredentialError(
-        f"The Google credential file {path} ({source}) cannot be read: {cause}. Put it there, on the triggerer too if "
-        "the task defers."
-    )
 
 
 def _own(login: GoogleLogin) -> Any:

@@ -10,8 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kpo_multicluster.auth.access import Token
-from kpo_multicluster.auth.aws_logins import ENVIRONMENT, environment_login
-from kpo_multicluster.auth.aws_session import DEFAULT_SESSION_NAME, AssumedRole, AwsLogin, AwsSession
+from kpo_multicluster.auth.aws_logins import (
+    DEFAULT_SESSION_NAME,
+    ENVIRONMENT,
+    AssumedRole,
+    AwsLogin,
+    environment_login,
+)
+from kpo_multicluster.auth.aws_session import AwsSession
 from kpo_multicluster.auth.eks_token import EksTokens, sts_host
 from kpo_multicluster.auth.exec_plugin import ExecPlugin
 from kpo_multicluster.auth.plugin_arguments import Fetcher, Grammar, NotServedError, environment_of, serve

@@ -10,7 +10,8 @@ import shutil
 
 from kpo_multicluster.auth.access import Token
 from kpo_multicluster.auth.exec_plugin import ExecPlugin
-from kpo_multicluster.auth.google_credentials import GoogleLogin, fetch_token, file_reader
+from kpo_multicluster.auth.google_credentials import GoogleLogin, fetch_token
+from kpo_multicluster.auth.google_files import file_reader
 from kpo_multicluster.auth.plugin_arguments import Fetcher, Grammar, NotServedError, environment_of, serve
 
 _ADC = "--use_application_default_credentials"

@@ -13,7 +13,7 @@ from kpo_multicluster.auth.connections import CloudConnection
 from kpo_multicluster.errors import ConfigurationError, CredentialError
 
 if TYPE_CHECKING:
-    from kpo_multicluster.auth.aws_session import AwsLogin
+    from kpo_multicluster.auth.aws_logins import AwsLogin
 
 _AMAZON = "airflow.providers.amazon"
 
@@ -56,7 +56,7 @@ class AirflowConnections:
             return None
         connection = self.get(conn_id)
         connection.check_type("aws")
-        from kpo_multicluster.auth.aws_session import AwsLogin
+        from kpo_multicluster.auth.aws_logins import AwsLogin
 
         base: Any = import_module(f"{_AMAZON}.aws.hooks.base_aws")
         hook = base.AwsGenericHook(aws_conn_id=conn_id, region_name=region)

@@ -449,6 +449,25 @@ def test_a_session_that_can_no_longer_be_renewed(aws: Any, ca_pem: str) -> None:
     assert tokens.current() is first
 
 
+def test_a_role_whose_renewal_fails_serves_while_it_lasts(aws: Any, ca_pem: str, clock: Any) -> None:
+    clock.now = time.time()
+    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    tokens = tokens_of(EksResolver(clock=clock).resolve(eks("gpu", region="us-east-2", role_arn=ROLE_B)))
+    aws.refuse("AssumeRole", "AccessDenied", "the trust was withdrawn")
+    clock.now += 50 * 60
+    assert tokens.current().expires_at == pytest.approx(time.time() + 3600, abs=10)
+    clock.now += 11 * 60
+    with pytest.raises(CredentialError, match=r"session in the role expired at 20.* UTC and could not be renewed: "):
+        tokens.current()
+
+
+def test_keys_of_a_login_that_cannot_be_renewed(aws: Any, clock: Any) -> None:
+    from kpo_multicluster.auth.aws_errors import credential_error
+
+    error = credential_error(RuntimeError("the refreshed credentials are still expired"), source="X", now=9, ended=0)
+    assert "The AWS session of X expired at 1970-01-01 00:00:00 UTC and could not be renewed" in str(error)
+
+
 def test_eight_threads_renew_once(aws: Any, ca_pem: str) -> None:
     aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
     tokens = tokens_of(registry.resolve(eks("gpu", region="us-east-2", role_arn=ROLE_B)))
