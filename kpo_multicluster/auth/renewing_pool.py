@@ -24,7 +24,7 @@ from urllib3.connection import HTTPConnection
 from kpo_multicluster.auth.access import ClusterAccess, Token
 from kpo_multicluster.auth.server import is_loopback, proxy_fault
 from kpo_multicluster.auth.tls import client_identity, memory_file, memory_path, ssl_context
-from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.errors import ConfigurationError, MissingExtraError
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 # As client-go does it: a load balancer that forgot an idle connection says nothing.
@@ -188,10 +188,7 @@ class Proxy:
         if not self.address.startswith("socks"):
             return urllib3.ProxyManager(self.address, proxy_headers=self.headers, **options)
         if find_spec("socks") is None:
-            raise ConfigurationError(
-                f"The proxy of {self._source} is a SOCKS proxy, for which the official client needs PySocks: "
-                "pip install pysocks"
-            )
+            raise MissingExtraError(f"The official client with the SOCKS proxy of {self._source}", "socks")
         from urllib3.contrib.socks import SOCKSProxyManager
 
         # In Go, and so in kubectl, socks5 leaves the server's name to the proxy.

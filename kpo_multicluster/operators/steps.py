@@ -81,7 +81,11 @@ class PodSteps(PodChoice):
         try:
             if self._killed:
                 raise session.killed_error()
-            return self._attend(session, context)
+            result = self._attend(session, context)
+            if self._killed:
+                # The signal came when no step ran any more; a task that was killed has not succeeded.
+                raise session.killed_error()
+            return result
         except EngineStopped:
             raise session.killed_error() from None
         finally:

@@ -352,10 +352,13 @@ def test_the_environments_proxy(make_server: Any, proxy: Any, monkeypatch: pytes
         assert client.connections.proxy is None
 
 
-def test_socks_needs_an_optional_library_and_exec_knows_http_proxies_alone(server: Any) -> None:
+def test_socks_needs_an_optional_library_and_exec_knows_http_proxies_alone(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kpo_multicluster.auth.renewing_pool.find_spec", lambda name: None)
     socks = access(server, static_token("good", source="test"), proxy_url="socks5://me:s3cret@127.0.0.1:1")
     with pytest.raises(
-        ConfigurationError, match=r"proxy-url of context 'gpu' of /k is a SOCKS proxy.* pip install pysocks"
+        ConfigurationError, match=r"SOCKS proxy of proxy-url of context 'gpu' of /k .* 'kpo-multicluster\[socks\]'"
     ):
         api_client(socks)
     wrong = replace(socks, proxy_url="ftp://me:s3cret@127.0.0.1:1")
