@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 # Batches that may wait for the caller before a step is held back; a batch is one chunk of a log at the most.
 _QUEUE_LIMIT = 64
+# Read batches are reported to the loop so many at a time: each report wakes its thread, which then fights for the GIL
+# with the caller's. A step that is held back has more than the rest of them unread, so it never waits for good.
+_REPORTED_AT_ONCE = 32
 
 
 class EngineStopped(BaseException):
@@ -35,6 +38,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._room: asyncio.Semaphore | None = None
+        self._unreported = 0
         self._stopped = False
 
     @property
@@ -91,7 +95,7 @@ class Engine:
             while True:
                 kind, item = self._queue.get()
                 if kind is self:
-                    loop.call_soon_threadsafe(self._release)
+                    self._report_read(loop)
                     yield item
                 elif kind is done:
                     finished = True
@@ -173,9 +177,16 @@ class Engine:
             task.exception()
         self._queue.put((done, task))
 
+    def _report_read(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._unreported += 1
+        if self._unreported == _REPORTED_AT_ONCE:
+            self._unreported = 0
+            loop.call_soon_threadsafe(self._release)
+
     def _release(self) -> None:
         assert self._room is not None
-        self._room.release()
+        for _ in range(_REPORTED_AT_ONCE):
+            self._room.release()
 
     def _cancel_steps(self) -> None:
         loop = self._loop

@@ -64,6 +64,18 @@ def test_a_step_waits_for_a_slow_caller(engine: Engine) -> None:
     driven.close()
 
 
+def test_what_earlier_steps_emitted_leaves_room_for_later_ones(engine: Engine) -> None:
+    received: list[int] = []
+
+    async def step(first: int) -> None:
+        for number in range(first, first + 7):
+            await engine.emit(number)
+
+    for first in range(0, 700, 7):
+        engine.call(step(first), received.append)
+    assert received == list(range(700))
+
+
 def test_what_a_background_task_emits_between_steps_is_kept(engine: Engine) -> None:
     tasks = []
 
