@@ -22,6 +22,7 @@ class Marks:
 
     Attributes:
         seconds: that `execute()` took.
+        cpu_seconds: of processor time that this process spent in it, all threads together.
         began: Unix time at which it began.
         ended: Unix time at which it ended.
         own_bytes: memory that is this process's alone (USS), after it.
@@ -34,6 +35,7 @@ class Marks:
     """
 
     seconds: float
+    cpu_seconds: float
     began: float
     ended: float
     own_bytes: int
@@ -64,15 +66,18 @@ def begin(context: Any) -> None:
     with contextlib.suppress(OSError):
         # Forgets the peak of what went before: the DAG file's imports, another task of this process.
         Path("/proc/self/clear_refs").write_text("5")
-    _STARTED.update(resident=_kilobytes("status")["VmRSS"], wall=time.time(), clock=time.perf_counter())
+    _STARTED.update(
+        resident=_kilobytes("status")["VmRSS"], wall=time.time(), cpu=time.process_time(), clock=time.perf_counter()
+    )
 
 
 def end(context: Any, result: Any = None) -> None:
     """For `post_execute`."""
-    clock, wall = time.perf_counter(), time.time()
+    clock, cpu, wall = time.perf_counter(), time.process_time(), time.time()
     smaps, status = _kilobytes("smaps_rollup"), _kilobytes("status")
     marks = Marks(
         seconds=clock - _STARTED["clock"],
+        cpu_seconds=cpu - _STARTED["cpu"],
         began=_STARTED["wall"],
         ended=wall,
         own_bytes=1024 * (smaps["Private_Clean"] + smaps["Private_Dirty"]),

@@ -117,13 +117,14 @@ def _lines(results: Results) -> str:
                     f"{arm.title}, {MODE_TITLES[mode]}",
                     seconds.text(),
                     f"{seconds.middle / bare.middle:.2f}",
+                    Spread.of(run.marks.cpu_seconds for run in runs).text(),
                     Spread.of(run.lost for run in runs).text(0) if follows else "",
                     Spread.of(run.repeated for run in runs).text(0) if follows else "",
                     Spread.of(run.marks.peak_bytes for run in runs).text(0, _MEGA),
                     Spread.of(run.marks.peak_bytes - run.marks.before_bytes for run in runs).text(0, _MEGA),
                 )
             )
-    return table(("", "seconds", "times bare", "lost", "twice", "peak MB", "MB over before"), rows)
+    return table(("", "seconds", "times bare", "processor s", "lost", "twice", "peak MB", "MB over before"), rows)
 
 
 def _delays(results: Results) -> str:
