@@ -30,7 +30,7 @@ __all__ = [
 
 NO_POD_MANAGER = (
     "There is no PodManager in kpo_multicluster: a run is made of the operator's own steps. Override await_pod_start, "
-    "await_pod_completion, extract_xcom or process_pod_deletion of the operator, and ask the cluster through its client."
+    "await_pod_completion, extract_xcom or process_pod_deletion of the operator; ask the cluster through its client."
 )
 
 
