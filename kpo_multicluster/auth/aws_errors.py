@@ -57,7 +57,7 @@ def skew_seconds(answer: Any, now: float) -> float | None:
     """How far this host's clock is ahead of AWS's, by the Date header of an answer or of an error that carries one.
 
     Args:
-        answer: a boto3 answer, or an error of botocore.
+        answer: of a client of botocore, or an error of botocore.
         now: Unix time here, in seconds.
     """
     response: Any = answer if isinstance(answer, dict) else getattr(answer, "response", None)

@@ -62,7 +62,8 @@ class AwsLogin:
 
     Attributes:
         source: where they come from, for messages, such as "connection 'aws_remote'".
-        make: makes a `boto3.session.Session` with them; may block, and is called again after a fork.
+        make: makes a `botocore.session.Session` with them, or what has its methods `get_credentials`, `create_client`
+            and `get_config_variable`; may block, and is called again after a fork.
         roles: to assume with them, one after another.
         region: that comes with them.
         endpoints: where to call a service instead of its own host, by its name: `eks`, `sts`.
@@ -86,7 +87,7 @@ def chain_login(profile: str | None = None) -> AwsLogin:
         profile: of the shared configuration, in place of all others.
     """
     source = f"profile {profile!r}" if profile else "boto3's default credentials of this process"
-    return AwsLogin(source, lambda: _session({"profile": profile}))
+    return AwsLogin(source, lambda: botocore_session({"profile": profile}))
 
 
 def environment_login(env: Mapping[str, str], *, source: str, profile: str | None = None) -> AwsLogin:
@@ -108,10 +109,11 @@ def environment_login(env: Mapping[str, str], *, source: str, profile: str | Non
                 variables[variable] = value
         variables["profile"] = profile or variables.get("profile")
         key, secret = env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY")
+        session = botocore_session(variables)
         # Keys in the environment go before a profile named there, but not before one named by an argument.
         if key and secret and not profile:
-            return _session(variables, key, secret, env.get("AWS_SESSION_TOKEN"))
-        return _session(variables)
+            session.set_credentials(key, secret, env.get("AWS_SESSION_TOKEN"))
+        return session
 
     return AwsLogin(source, make, region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION"))
 
@@ -131,7 +133,10 @@ def connection_login(connection: CloudConnection) -> AwsLogin:
     token, profile = connection.text("aws_session_token"), connection.text("profile_name")
 
     def make() -> Any:
-        return _session({"profile": profile}, key, secret, token)
+        session = botocore_session({"profile": profile})
+        if key and secret:
+            session.set_credentials(key, secret, token)
+        return session
 
     services = connection.mapping("service_config")
     endpoints = {"eks": connection.text("endpoint_url")}
@@ -148,20 +153,22 @@ def connection_login(connection: CloudConnection) -> AwsLogin:
     )
 
 
-def _session(
-    variables: Mapping[str, str | None], key: str | None = None, secret: str | None = None, token: str | None = None
-) -> Any:
-    boto3 = boto3_module()
+def botocore_session(variables: Mapping[str, str | None]) -> Any:
+    """A session of botocore, with some of its configuration variables set.
+
+    Raises:
+        MissingExtraError: boto3 is not installed.
+    """
+    check_installed()
     from botocore.session import Session
 
     session = Session()
+    # Before anything is read: a session keeps the configuration files it has found.
     for name, value in variables.items():
         if value is not None:
             session.set_config_variable(name, value)
-    if key and secret:
-        session.set_credentials(key, secret, token)
     session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
-    return boto3.session.Session(botocore_session=session)
+    return session
 
 
 @lru_cache(maxsize=4)
@@ -195,7 +202,7 @@ def _config(connection: CloudConnection) -> Any:
     arguments = connection.mapping("config_kwargs")
     if not arguments:
         return None
-    boto3_module()
+    check_installed()
     from botocore.config import Config
 
     fault = ""
@@ -206,16 +213,15 @@ def _config(connection: CloudConnection) -> Any:
     raise ConfigurationError(f"The config_kwargs of {connection.source} are not botocore's: {fault}.")
 
 
-def boto3_module() -> Any:
-    """The `boto3` package.
+def check_installed() -> None:
+    """Refuses to go on without the AWS SDK.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: boto3 is not installed.
     """
     try:
-        import boto3.session
+        import botocore.session  # noqa: F401 - all that is used of boto3, and half the time of its import
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("boto3", "botocore"):
+        if (error.name or "").partition(".")[0] != "botocore":
             raise
         raise MissingExtraError("A cluster of EKS", "eks") from None
-    return boto3

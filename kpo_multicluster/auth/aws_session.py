@@ -78,7 +78,7 @@ class AwsSession:
         """
         if self._region is None:
             # boto3 leaves AWS_REGION alone, which EKS sets in the pods of its service accounts.
-            self._region = self._session().boto3.region_name or os.environ.get("AWS_REGION")
+            self._region = self._session().botocore.get_config_variable("region") or os.environ.get("AWS_REGION")
         if not self._region:
             raise ConfigurationError(
                 f"No AWS region is known: give the cluster's as region=, or set one in {self.login.source}."
@@ -94,7 +94,7 @@ class AwsSession:
         return self._keys(len(self.login.roles))
 
     def client(self, service: str) -> Any:
-        """A boto3 client of a service, such as `eks`.
+        """A client of a service, such as `eks`.
 
         Raises:
             CredentialError: there are no credentials.
@@ -206,7 +206,7 @@ class AwsSession:
             config = config.merge(self.login.config)
         if keys is None:
             config = config.merge(Config(signature_version=UNSIGNED))
-        return self._session().boto3.client(
+        return self._session().botocore.create_client(
             service,
             region_name=self.region,
             endpoint_url=self.login.endpoints.get(service),
@@ -220,9 +220,9 @@ class AwsSession:
 
 @dataclass(frozen=True)
 class _LoggedIn:
-    """One process's session: of boto3, its credentials, and by hop the keys of each role and when to renew them."""
+    """One process's session: of botocore, its credentials, and by hop the keys of each role and when to renew them."""
 
-    boto3: Any
+    botocore: Any
     credentials: Any
     assumed: dict[int, tuple[AwsKeys, float]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)

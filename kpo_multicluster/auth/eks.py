@@ -12,8 +12,8 @@ from kpo_multicluster.auth.aws_logins import (
     DEFAULT_SESSION_NAME,
     AssumedRole,
     AwsLogin,
-    boto3_module,
     chain_login,
+    check_installed,
     connection_login,
 )
 from kpo_multicluster.auth.aws_session import AwsSession
@@ -54,7 +54,7 @@ class EksResolver:
             ConnectError: AWS cannot be reached, or the cluster is not up.
         """
         check_eks(ref)
-        boto3_module()
+        check_installed()
         name, named_region = eks_name(ref)
         asked_region = named_region or options.text(ref, "region")
         session = AwsSession(self._login(ref, asked_region), region=asked_region, clock=self._clock)

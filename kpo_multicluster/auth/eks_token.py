@@ -14,7 +14,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from kpo_multicluster.auth.access import Token
-from kpo_multicluster.auth.aws_logins import boto3_module
+from kpo_multicluster.auth.aws_logins import botocore_session
 from kpo_multicluster.auth.aws_session import AwsKeys, AwsSession
 from kpo_multicluster.errors import ConfigurationError, CredentialError
 
@@ -29,6 +29,7 @@ _LEGACY_EXPIRES_SECONDS = 60
 _RENEWAL_WINDOW_SECONDS = 120.0
 _GLOBAL_HOST = "sts.amazonaws.com"
 _GLOBAL_REGION = "us-east-1"
+_GLOBAL_PARTITION = "aws"
 
 
 @dataclass(frozen=True)
@@ -57,23 +58,26 @@ def sts_host(region: str, asked: str | None, *, source: str) -> StsHost:
     Raises:
         ConfigurationError: the region is none of AWS's, or EKS would refuse the host.
     """
-    partition, hosts = _partition_hosts(region)
-    if not hosts:
+    own = _host(region)
+    if own is None:
         raise ConfigurationError(
             f"There is no AWS region {region!r} ({source}) as far as the installed botocore knows: correct the region, "
             "or update botocore if it is new."
         )
-    if asked is None or asked == hosts[0]:
-        return StsHost(hosts[0], region)
-    if asked == _GLOBAL_HOST and partition == "aws":
-        return StsHost(asked, _GLOBAL_REGION)
-    if asked not in hosts:
-        accepted = [*hosts, _GLOBAL_HOST] if partition == "aws" else hosts
-        raise ConfigurationError(
-            f"Tokens signed for the STS host {asked!r} ({source}) are refused by EKS in {region}, which accepts "
-            f"{', '.join(accepted)}. Drop sts_host; to call STS elsewhere, set sts_endpoint_url."
-        )
-    return StsHost(asked, region)
+    if asked is None or asked == own:
+        return StsHost(own, region)
+    others = [_host(region, fips=fips, dual_stack=dual) for fips, dual in ((False, True), (True, False), (True, True))]
+    if asked in others:
+        return StsHost(asked, region)
+    accepted = {own: None, **{host: None for host in others if host is not None}}
+    if _partition(region) == _GLOBAL_PARTITION:
+        accepted[_GLOBAL_HOST] = None
+        if asked == _GLOBAL_HOST:
+            return StsHost(asked, _GLOBAL_REGION)
+    raise ConfigurationError(
+        f"Tokens signed for the STS host {asked!r} ({source}) are refused by EKS in {region}, which accepts "
+        f"{', '.join(accepted)}. Drop sts_host; to call STS elsewhere, set sts_endpoint_url."
+    )
 
 
 def sign_token(keys: AwsKeys, *, cluster_name: str, host: StsHost) -> str:
@@ -141,33 +145,34 @@ class EksTokens:
         return Token(token, self._good_until)
 
 
+def _partition(region: str) -> str | None:
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return str(botocore_session({}).get_partition_for_region(region))
+    except BotoCoreError:
+        return None
+
+
 @lru_cache(maxsize=64)
-def _partition_hosts(region: str) -> tuple[str, tuple[str, ...]]:
-    boto3_module()
+def _host(region: str, *, fips: bool = False, dual_stack: bool = False) -> str | None:
+    """The STS host of a region and its variants; None where botocore knows of none."""
+    # Neither this setting nor an endpoint of the environment has a say in what EKS accepts.
+    session = botocore_session({"sts_regional_endpoints": "regional"})
     from botocore import UNSIGNED
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
-    from botocore.session import Session
 
-    session = Session()
-    # Neither this setting nor an endpoint of the environment has a say in what EKS accepts.
-    session.set_config_variable("sts_regional_endpoints", "regional")
+    if _partition(region) is None:
+        return None
+    config = Config(
+        signature_version=UNSIGNED,
+        use_fips_endpoint=fips,
+        use_dualstack_endpoint=dual_stack,
+        ignore_configured_endpoint_urls=True,
+    )
     try:
-        partition = session.get_partition_for_region(region)
+        client = session.create_client("sts", region_name=region, config=config)
     except BotoCoreError:
-        return "", ()
-    found: dict[str, None] = {}
-    for fips in (False, True):
-        for dual_stack in (False, True):
-            config = Config(
-                signature_version=UNSIGNED,
-                use_fips_endpoint=fips,
-                use_dualstack_endpoint=dual_stack,
-                ignore_configured_endpoint_urls=True,
-            )
-            try:
-                client = session.create_client("sts", region_name=region, config=config)
-            except BotoCoreError:
-                continue  # the partition has no such variant
-            found[urlsplit(client.meta.endpoint_url).netloc] = None
-    return partition, tuple(found)
+        return None
+    return urlsplit(str(client.meta.endpoint_url)).netloc

@@ -81,7 +81,7 @@ def aws(plugin: ExecPlugin) -> Fetcher | None:
         name = flags.get("--cluster-name") or flags.get("--cluster-id")
         return _fetcher(login, _named(name), flags.get("--region"))
 
-    return serve(plugin, make, needs="boto3", extra="eks")
+    return serve(plugin, make, needs="botocore", extra="eks")
 
 
 def aws_iam_authenticator(plugin: ExecPlugin) -> Fetcher | None:
@@ -98,7 +98,7 @@ def aws_iam_authenticator(plugin: ExecPlugin) -> Fetcher | None:
             login, _named(flags.get("--cluster-id") or env.get(_CLUSTER_ID_VARIABLE)), flags.get("--region")
         )
 
-    return serve(plugin, make, needs="boto3", extra="eks")
+    return serve(plugin, make, needs="botocore", extra="eks")
 
 
 def _named(cluster_name: str | None) -> str:

@@ -67,7 +67,7 @@ class AirflowConnections:
 
         def make() -> Any:
             try:
-                return hook.get_session(region_name=settings.region_name)
+                return _AsBotocore(hook.get_session(region_name=settings.region_name))
             except (AirflowException, NotImplementedError, LookupError) as error:
                 fault = f"{type(error).__name__}: {error}"
             raise CredentialError(f"The amazon provider could not log in with {connection.source} ({fault}).")
@@ -84,6 +84,18 @@ class AirflowConnections:
             verify=settings.verify,
             config=settings.botocore_config,
         )
+
+
+class _AsBotocore:
+    """A session of boto3 under the names of the one of botocore that it wraps."""
+
+    def __init__(self, session: Any) -> None:
+        self.get_credentials = session.get_credentials
+        self.create_client = session.client
+        self._settings = {"region": session.region_name}
+
+    def get_config_variable(self, name: str) -> Any:
+        return self._settings[name]
 
 
 def _extra(connection: Any) -> dict[str, Any]:

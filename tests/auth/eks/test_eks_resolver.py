@@ -267,8 +267,7 @@ def test_no_credentials(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_missing_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "boto3.session", None)
-    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kpo-multicluster\[eks\]'"):
         registry.resolve(eks("gpu", region="us-east-2"))
 

@@ -166,7 +166,7 @@ def test_what_it_does_not_understand_is_run(
 
 
 def test_without_boto3(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore", None)
     with pytest.raises(ExecPluginError, match=r"not on the PATH.* pip install 'kpo-multicluster\[eks\]'"):
         tokens("aws", GET_TOKEN).current()
 
