@@ -48,7 +48,7 @@ test: $(VENV)/.complete ## Run the tests
 
 .PHONY: test-upstream
 test-upstream: .venv-upstream/.complete ## Compare with the upstream operator, on the oldest Kubernetes client
-	.venv-upstream/bin/pytest $(PYTEST_ARGS) tests/parity tests/auth tests/pods
+	.venv-upstream/bin/pytest $(PYTEST_ARGS) tests/parity tests/auth tests/pods tests/operators
 
 .PHONY: bench
 bench: $(VENV)/.complete .venv-upstream/.complete ## Measure beside the upstream operator (8 minutes); writes docs/benchmarks.md
