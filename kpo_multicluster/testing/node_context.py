@@ -26,8 +26,7 @@ class NodeSettings:
         max_backoff_seconds: the longest of these waits.
         minimum_grace_seconds: how long a container has between SIGTERM and SIGKILL however short the grace period is.
         retry_seconds: how long after a failure to set up (a missing secret, say) the node tries again.
-        log_max_bytes: the size at which a container's log is rotated (`containerLogMaxSize`, 10 MiB on most clusters);
-            None: never.
+        log_max_bytes: the size at which a container's log is rotated (`containerLogMaxSize`); None: never.
         api_server: host and port of the API server, for `KUBERNETES_SERVICE_HOST` and `_PORT` in containers.
         service_account_token: makes the token of a projected volume from (namespace, service account, audience,
             lifetime in seconds); None: this node has none.
@@ -37,7 +36,7 @@ class NodeSettings:
     max_backoff_seconds: float = 300.0
     minimum_grace_seconds: float = 2.0
     retry_seconds: float = 1.0
-    log_max_bytes: int | None = None
+    log_max_bytes: int | None = 10 * 1024 * 1024
     api_server: tuple[str, int] | None = None
     service_account_token: Callable[[str, str, str, int], str] | None = field(default=None, repr=False)
 
