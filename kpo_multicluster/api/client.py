@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kpo_multicluster.api.connection import Call, Connection, Params, Try, query, with_headers
 from kpo_multicluster.api.exec import ExecResult, run_command
@@ -14,6 +14,9 @@ from kpo_multicluster.api.retry import NO_RETRY, Clock, RetryPolicy
 from kpo_multicluster.api.watch import WatchEvent, watch_events
 from kpo_multicluster.auth.access import ClusterAccess
 from kpo_multicluster.errors import ApiError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["NO_RETRY", "ApiClient", "Clock", "ExecResult", "RetryPolicy", "WatchEvent"]
 
@@ -52,7 +55,7 @@ class ApiClient:
         self._request_seconds = request_timeout_seconds
         self._connection = Connection(access, retry=retry, connect_timeout_seconds=connect_timeout_seconds, clock=clock)
 
-    async def __aenter__(self) -> ApiClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
