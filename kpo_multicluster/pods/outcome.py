@@ -49,6 +49,10 @@ def judge(
                 reason=end.reason,
                 exit_code=end.exit_code,
             )
+    if ended is not None and _was_cut_short(pod):
+        return PodFailedError(
+            f"Pod {name} failed: {_with_pod_reason(pod, explain_exit(ended))}.", reason=pod_reason(pod).split(":")[0]
+        )
     if ended is not None and (ended_for_good(pod, base) or removed):
         return None
     return _never_ended(pod, name, base, deleted=deleted)
@@ -86,6 +90,11 @@ def _never_ended(pod: dict[str, Any], name: str, base: str, *, deleted: bool) ->
     return PodRunError(f"Pod {name} has not ended: its phase is {phase_of(pod) or 'unknown'}.")
 
 
+def _was_cut_short(pod: dict[str, Any]) -> bool:
+    """Whether the kubelet ended the pod, as at its deadline: a program that obeys SIGTERM may then end with 0."""
+    return phase_of(pod) == "Failed" and bool(pod.get("status", {}).get("reason"))
+
+
 def _with_pod_reason(pod: dict[str, Any], text: str) -> str:
     reason = pod_reason(pod)
     return f"{text}; {reason}" if reason else text
@@ -96,7 +105,7 @@ def succeeded(pod: dict[str, Any], base: str) -> bool:
     end = termination(pod, base)
     if end is None:
         return phase_of(pod) == "Succeeded"
-    return end.exit_code == 0 and ended_for_good(pod, base)
+    return end.exit_code == 0 and ended_for_good(pod, base) and not _was_cut_short(pod)
 
 
 def choose(pods: Iterable[dict[str, Any]], base: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:

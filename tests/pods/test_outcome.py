@@ -259,3 +259,12 @@ def test_a_container_that_had_failed_before_its_pod_was_deleted_failed_by_itself
 def test_an_evicted_pod_is_not_harvested() -> None:
     pod = make(phase="Failed", reason="Evicted", containerStatuses=[terminated("base", 0)])
     assert choose([pod], "base") == (None, [pod])
+
+
+def test_a_program_that_obeys_the_end_of_its_deadline_has_not_succeeded() -> None:
+    """A kubelet reports the pod as failed and the container, which ended at SIGTERM, with exit code 0."""
+    pod = make(phase="Failed", reason="DeadlineExceeded", containerStatuses=[terminated("base", 0, "Completed")])
+    error = judge(pod, "base")
+    assert isinstance(error, PodFailedError)
+    assert "DeadlineExceeded" in str(error)
+    assert not succeeded(pod, "base")
