@@ -109,7 +109,7 @@ class PodMonitor:
         if uid_of(pod) != self._uid:
             deleted = True
         else:
-            self.pod = pod
+            self.pod = _with_first_deletion(pod, self.pod)
         self.deleted = self.deleted or deleted
         self._changed.set()
         self._changed = asyncio.Event()
@@ -190,3 +190,15 @@ class PodMonitor:
             self._saw(await self._api.request("GET", pod_path(self.pod)))
         except NotFoundError:
             self._saw(self.pod, deleted=True)
+
+
+def _with_first_deletion(pod: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The pod, with the time at which its deletion was asked for.
+
+    A kubelet removes a pod by a deletion of its own, without grace, whose time is written over that of the first.
+    """
+    first = before["metadata"].get("deletionTimestamp")
+    if first is None or pod["metadata"].get("deletionGracePeriodSeconds") != 0:
+        return pod
+    kept = {key: before["metadata"].get(key) for key in ("deletionTimestamp", "deletionGracePeriodSeconds")}
+    return {**pod, "metadata": {**pod["metadata"], **kept}}
