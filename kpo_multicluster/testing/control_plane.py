@@ -170,7 +170,8 @@ class ControlPlane:
         if current is None:
             return
         pod = copy.deepcopy(current)
-        pod["metadata"].setdefault("deletionTimestamp", to_seconds(self._clock()))
+        # A kubelet removes a pod by a deletion without grace, and that writes its own time.
+        pod["metadata"]["deletionTimestamp"] = to_seconds(self._clock())
         pod["metadata"]["deletionGracePeriodSeconds"] = 0
         self.settle("pods", self._store.put("pods", pod))
 

@@ -77,6 +77,7 @@ class PodWorker:
         """Stops all that runs; a second call with a shorter grace period shortens the first one's."""
         deadline = asyncio.get_running_loop().time() + grace_seconds
         self._scope.stopping.set()
+        self._scope.ending = True
         sidecars = [runner for runner in self._inits if runner.record.sidecar]
         others = [runner for runner in (*self._inits, *self._mains) if not runner.record.sidecar]
         stops = [runner.kill(deadline) for runner in others]
@@ -215,6 +216,7 @@ class PodWorker:
         if self._main_task is None or self._main_task.done() or self._scope.stopping.is_set():
             return
         self._scope.fail("DeadlineExceeded", _DEADLINE_MESSAGE)
+        await self._scope.publish()
         await self._scope.event("DeadlineExceeded", _DEADLINE_MESSAGE)
         # Not in this task, which ends with the pod's own.
         self._spawn(self.stop(self._grace_seconds))

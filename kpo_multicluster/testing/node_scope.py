@@ -29,6 +29,7 @@ class PodScope:
         volume_directory: where the pod's own volumes lie.
         volumes: once they are set up.
         stopping: set once nothing of the pod is to be started any more.
+        ending: the node ends the pod: a kubelet then waits for all its containers, and tells of their ends in one.
         over: nothing of it runs or will run again.
         has_ip: whether the pod has got its address.
         started: Unix time at which the node took it on.
@@ -44,6 +45,7 @@ class PodScope:
         self.records = records
         self.volumes: Mapping[str, Path | VolumeContent] = {}
         self.stopping = asyncio.Event()
+        self.ending = False
         self.over = False
         self.has_ip = False
         self.started = time.time()
@@ -64,6 +66,8 @@ class PodScope:
 
     async def publish(self) -> None:
         """Tells the server the pod's status as it is now."""
+        if self.ending and not self.over:
+            return
         async with self._publishing:
             view = PodView(
                 spec=self.context.spec,

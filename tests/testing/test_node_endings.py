@@ -73,22 +73,20 @@ async def test_deletion_before_anything_started(node: NodeUnderTest) -> None:
 
 
 async def test_deletion_stops_sidecars_last(node: NodeUnderTest) -> None:
-    sidecar = "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    sidecar = "trap 'echo asked; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    base = TRAP.format(code=0).replace("echo stopping; exit 0", "sleep 0.1; echo stopped; exit 0")
     pod = await node.run_spec(
         {
             "initContainers": [container("side", sidecar, restartPolicy="Always")],
-            "containers": [container("base", TRAP.format(code=0).replace("exit 0", "sleep 0.1; exit 0"))],
+            "containers": [container("base", base)],
         }
     )
     await pod.said("up")
+    logs = [asyncio.create_task(pod.log(name, follow=True, timestamps=True)) for name in ("base", "side")]
     await pod.stop(30)
-    ended = [
-        next(iter(status["initContainerStatuses"][0]["state"]))
-        for status in pod.history
-        if "terminated" in pod_states(status)
-    ]
-    assert ended[0] == "running"
-    assert ended[-1] == "terminated"
+    stopped, asked = [(await log).splitlines()[-1].split() for log in logs]
+    assert (stopped[1], asked[1]) == ("stopped", "asked")
+    assert stopped[0] < asked[0]
 
 
 async def test_active_deadline(node: NodeUnderTest) -> None:
@@ -98,7 +96,12 @@ async def test_active_deadline(node: NodeUnderTest) -> None:
     assert (pod.status["reason"], pod.status["message"]) == ("DeadlineExceeded", message)
     assert pod.state()["terminated"]["exitCode"] == 7
     assert ("Normal", "DeadlineExceeded", message, "") in node.store.events
-    assert [status.get("reason") for status in pod.history if "running" in pod_states(status)] == [None]
+    # That it fails shows before its end; why, and how its containers ended, with it.
+    running = [status for status in pod.history if "running" in pod_states(status)]
+    ready = [next(each for each in status["conditions"] if each["type"] == "Ready") for status in running]
+    assert [(each["status"], each.get("reason")) for each in ready] == [("True", None), ("False", "PodFailed")]
+    assert not any(status.get("reason") for status in running)
+    assert [status["phase"] for status in pod.history if "terminated" in pod_states(status)] == ["Failed"]
     await pod.stop(1)
 
 
