@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,14 +69,24 @@ class Cluster(ABC):
 
     real: bool
 
-    def __init__(self, name: str, kubeconfig_path: Path) -> None:
+    def __init__(self, name: str, kubeconfig_path: Path, client: Client) -> None:
         self.name = name
         self.kubeconfig = kubeconfig_path
         self.ref = kubeconfig(str(kubeconfig_path), context=name)
+        self._client = client
 
     @property
     def access(self) -> ClusterAccess:
         return resolve(self.ref)
+
+    def pods(self, namespace: str) -> list[dict[str, Any]]:
+        """The pods of a namespace, without those whose deletion has begun."""
+        items = self._client.request("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
+        return [item for item in items if "deletionTimestamp" not in item["metadata"]]
+
+    def delete_pods(self, namespace: str) -> None:
+        """Deletes all pods of a namespace, as someone else would."""
+        self._client.request("DELETE", f"/api/v1/namespaces/{namespace}/pods")
 
     @abstractmethod
     def make_namespace(self) -> str:
@@ -91,7 +102,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def asked(self, namespace: str, user: str = "") -> Counter[str]:
-        """How often each thing was asked for in a namespace: list, create, watch, log, exec, delete, get, patch."""
+        """How often each thing was asked of a namespace's pods and events: list, create, watch, log, exec, ..."""
 
     @abstractmethod
     def forget_history(self) -> None:
@@ -108,9 +119,9 @@ class Embedded(Cluster):
     real = False
 
     def __init__(self, cluster: EmbeddedCluster, directory: Path) -> None:
-        super().__init__(cluster.name, cluster.write_kubeconfig(directory / "kubeconfig"))
+        path = cluster.write_kubeconfig(directory / "kubeconfig")
+        super().__init__(cluster.name, path, Client(path, cluster.name))
         self.cluster = cluster
-        self._client = Client(self.kubeconfig, cluster.name)
         self._directory = directory
 
     def close(self) -> None:
@@ -139,7 +150,9 @@ class Embedded(Cluster):
         return Counter(
             record.verb
             for record in records
-            if record.info.namespace == namespace and (not user or record.user == user)
+            if record.info.namespace == namespace
+            and record.info.resource in _COUNTED
+            and (not user or record.user == user)
         )
 
     def forget_history(self) -> None:
@@ -161,9 +174,8 @@ class Kubernetes(Cluster):
     real = True
 
     def __init__(self, clusters: RealClusters, context: str, directory: Path) -> None:
-        super().__init__(context, clusters.kubeconfig)
+        super().__init__(context, clusters.kubeconfig, clusters.client(context))
         self._clusters = clusters
-        self._client = clusters.client(context)
         self._directory = directory
         self._began = datetime.now(timezone.utc)
 
@@ -181,7 +193,8 @@ class Kubernetes(Cluster):
 
     def asked(self, namespace: str, user: str = "") -> Counter[str]:
         requests = self._clusters.audit(self.name).requests(namespace=namespace, user=user or None, since=self._began)
-        return Counter(_SUBRESOURCES.get(request.resource, request.verb) for request in requests)
+        counted = [request for request in requests if request.resource.partition("/")[0] in _COUNTED]
+        return Counter(_SUBRESOURCES.get(request.resource, request.verb) for request in counted)
 
     def forget_history(self) -> None:
         """Nothing: version 1 is older than the API server."""
@@ -198,4 +211,5 @@ class Kubernetes(Cluster):
             bed.remove_node(self.name, name)
 
 
+_COUNTED = ("pods", "events")
 _SUBRESOURCES = {"pods/log": "log", "pods/exec": "exec"}

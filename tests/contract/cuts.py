@@ -62,6 +62,9 @@ class CuttingClient(ApiClient):
         self.open_again.set()
         self.was_cut = asyncio.Event()
 
+    async def __aenter__(self) -> CuttingClient:
+        return self
+
     async def stream(
         self, path: str, *, params: Params | None = None, idle_seconds: float | None = None
     ) -> AsyncGenerator[bytes, None]:

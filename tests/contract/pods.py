@@ -97,6 +97,15 @@ class Pod:
         """The conditions by type."""
         return {each["type"]: each for each in self.status.get("conditions", [])}
 
+    def steps(self, name: str = "base") -> list[tuple[str, str]]:
+        """The phases, and states of a container, that were seen, without repetitions."""
+        seen: list[tuple[str, str]] = []
+        for past in self.history:
+            step = (past["status"]["phase"], next(iter(_state(past, name)), ""))
+            if step not in seen[-1:]:
+                seen.append(step)
+        return seen
+
     async def until(self, holds: Callable[[Object], bool], *, timeout_seconds: float = _WAIT_SECONDS) -> Object:
         """Watches the pod from where it was last seen until something holds of it; gives it back as it was then."""
         if holds(self.seen):

@@ -190,6 +190,9 @@ async def test_it_starts_when_what_was_missing_comes(api: ApiClient, start: Star
     await pod.waiting("CreateContainerConfigError")
     secret = {"metadata": {"name": "late-secret"}, "stringData": {"a": "at last"}}
     await api.request("POST", f"/api/v1/namespaces/{namespace}/secrets", body=secret)
+    # A kubelet looks again when the pod is changed; otherwise after a while.
+    change = {"metadata": {"labels": {"look": "again"}}}
+    await api.request("PATCH", pod.path, body=change, content_type="application/merge-patch+json")
     await pod.ended()
     assert await pod.log() == "at last\n"
 

@@ -1,4 +1,4 @@
-"""Where pods go, and what is told of those that no node takes."""
+"""Where pods go, and why some of them do not start: no node takes them, or their image cannot be had."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kpo_multicluster.api.client import ApiClient
 
 from .clusters import Cluster, NodeOptions
 from .conftest import Create
-from .pods import WAIT, Object, Pod, container, manifest
+from .pods import UNKNOWN_IMAGE, WAIT, Object, Pod, container, manifest
 
 GPU = "example.com/gpu"
 
@@ -111,3 +111,50 @@ async def test_nodes_tell_what_they_have(api: ApiClient) -> None:
     assert node["metadata"]["labels"]["kubernetes.io/hostname"] == node["metadata"]["name"]
     assert node["metadata"]["labels"]["kubernetes.io/os"] == "linux"
     assert node["status"]["nodeInfo"]["kubeletVersion"].startswith("v1.")
+
+
+@pytest.mark.pod(container(image=UNKNOWN_IMAGE))
+async def test_an_image_that_cannot_be_pulled(pod: Pod) -> None:
+    first = await pod.waiting("ErrImagePull")
+    assert f"{UNKNOWN_IMAGE}: not found" in first["message"]
+    later = await pod.waiting("ImagePullBackOff")
+    assert later["message"].startswith(f'Back-off pulling image "{UNKNOWN_IMAGE}": ErrImagePull: ')
+    assert first["message"] in later["message"]
+    assert pod.phase == "Pending"
+    pulling = await pod.event("Pulling")
+    assert pulling["message"] == f'Pulling image "{UNKNOWN_IMAGE}"'
+    messages = {each["message"] for each in await pod.events() if each["reason"] == "Failed"}
+    assert f'Failed to pull image "{UNKNOWN_IMAGE}": {first["message"]}' in messages
+    assert "Error: ErrImagePull" in messages
+    assert (await pod.event("BackOff"))["message"] == f'Back-off pulling image "{UNKNOWN_IMAGE}"'
+
+
+@pytest.mark.pod(container(image=UNKNOWN_IMAGE, imagePullPolicy="Never"))
+async def test_an_image_that_is_not_there_and_not_to_be_pulled(pod: Pod) -> None:
+    waiting = await pod.waiting("ErrImageNeverPull")
+    assert waiting["message"] == f'Container image "{UNKNOWN_IMAGE}" is not present with pull policy of Never'
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        pytest.param(reason, marks=pytest.mark.pod(container(image=image)), id=image)
+        for image, reason in (
+            ("Not-Lower-Case:1", "repository name (library/Not-Lower-Case) must be lowercase"),
+            ("not a name", "invalid reference format"),
+            ("a:b:c", "invalid reference format"),
+        )
+    ],
+)
+async def test_a_name_that_is_none(pod: Pod, reason: str) -> None:
+    waiting = await pod.waiting("InvalidImageName")
+    image = pod.seen["spec"]["containers"][0]["image"]
+    assert waiting["message"].startswith(f'Failed to apply default image tag "{image}": couldn\'t parse image name')
+    assert reason in waiting["message"]
+    assert (await pod.event("InspectFailed"))["message"] == waiting["message"]
+
+
+@pytest.mark.pod(container(), initContainers=[container(name="first", image=UNKNOWN_IMAGE)])
+async def test_an_init_container_s_image(pod: Pod) -> None:
+    await pod.waiting("ErrImagePull", name="first")
+    assert pod.container()["state"] == {"waiting": {"reason": "PodInitializing"}}
