@@ -1,0 +1,1 @@
+"""Emulated clouds on loopback: what their official client libraries talk to, unmodified, and what issues tokens."""
