@@ -51,7 +51,7 @@ test-upstream: .venv-upstream/.complete ## Compare with the upstream operator, o
 	.venv-upstream/bin/pytest $(PYTEST_ARGS) tests/parity tests/auth tests/pods tests/operators
 
 .PHONY: bench
-bench: $(VENV)/.complete .venv-upstream/.complete ## Measure beside the upstream operator (8 minutes); writes docs/benchmarks.md
+bench: $(VENV)/.complete .venv-upstream/.complete ## Measure beside the upstream operator (13 minutes); writes docs/benchmarks.md
 	@$(BIN)/python -m bench
 
 .PHONY: lint

@@ -45,7 +45,7 @@ ARMS: Final = (OURS, UPSTREAM, BY_HAND, RAW, BARE)
 
 @dataclass(frozen=True)
 class Step:
-    """A case that is run in each round, by one arm after the other.
+    """A case that is run in each round, by one arm after the other; those that are compared closely are neighbours.
 
     Attributes:
         mode: of `bench.subject`.
@@ -61,11 +61,14 @@ class Step:
 
 
 STEPS: Final = (
-    Step(DAG_TEST, HELLO, (OURS, UPSTREAM, BY_HAND)),
-    Step(SUPERVISED, HELLO, (OURS, UPSTREAM, BY_HAND)),
-    Step(DAG_TEST, HELLO_XCOM, (OURS, UPSTREAM, BY_HAND)),
+    Step(DAG_TEST, HELLO, (OURS, BY_HAND)),
+    Step(SUPERVISED, HELLO, (OURS, BY_HAND)),
+    Step(DAG_TEST, HELLO_XCOM, (OURS, BY_HAND)),
+    Step(DAG_TEST, HELLO, (UPSTREAM,)),
+    Step(SUPERVISED, HELLO, (UPSTREAM,)),
+    Step(DAG_TEST, HELLO_XCOM, (UPSTREAM,)),
     Step(SUPERVISED, LINES, (OURS, UPSTREAM, BARE)),
     Step(DAG_TEST, LINES, (OURS, UPSTREAM, RAW, BARE)),
     # Each run gives as many numbers as there are lines.
-    Step(DAG_TEST, TICKING, (OURS, UPSTREAM), rounds=3),
+    Step(DAG_TEST, TICKING, (OURS, UPSTREAM, BY_HAND), rounds=3),
 )

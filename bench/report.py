@@ -33,7 +33,8 @@ Written by `make bench`. It runs this package's operator beside the upstream one
 turn, each in a virtual environment of its own. Run it on your machine before you rely on a number.
 
 - Numbers are medians, with the lowest and the highest in brackets, of {rounds} runs after one that is not counted.
-  Before each task the node has cleared the pod of the last one away.
+  Before each task the node has cleared the pod of the last one away. A kubelet looks at its containers once a second:
+  the runs start at different points of that second, the same ones for each column.
 - Seconds are those of `execute()`. `echo hello` itself takes a few milliseconds of them; the rest is what the cluster
   needs to start a pod and to tell that it has ended, and what the operator adds.
 - *By hand* is an operator that creates a pod, watches it beside its log, and deletes it, with nothing for the case that

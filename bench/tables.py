@@ -129,7 +129,7 @@ def _lines(results: Results) -> str:
 
 def _delays(results: Results) -> str:
     rows = []
-    for arm in (OURS, UPSTREAM):
+    for arm in (OURS, UPSTREAM, BY_HAND):
         found = [delay for run in results.of(DAG_TEST, TICKING, arm) for delay in run.delays]
         rows.append(
             (
