@@ -17,11 +17,11 @@ from kpo_multicluster.operators.objects import PodObject, as_pod, readable, v1_p
 from kpo_multicluster.operators.parsing import check_operator
 from kpo_multicluster.operators.pod_choice import PodChoice
 from kpo_multicluster.operators.session import PodSession
-from kpo_multicluster.operators.task_log import TaskLog
 from kpo_multicluster.operators.xcom import push_result, result_from_message
 from kpo_multicluster.pods.engine import EngineStopped
 from kpo_multicluster.pods.outcome import judge
 from kpo_multicluster.pods.status import ended_for_good, has_started, name_of, termination, uid_of
+from kpo_multicluster.pods.task_log import TaskLog
 from kpo_multicluster.pods.xcom import RESULT_COMMAND, SIDECAR_NAME, parse_result
 from kpo_multicluster.raised import airflow_errors, as_airflow
 

@@ -1,4 +1,4 @@
-"""Writes what a pod logs to the task's log. On the main thread only."""
+"""Writes what a pod logs to a logger, such as the task's. Knows no Airflow; each method blocks as the logger does."""
 
 from __future__ import annotations
 
