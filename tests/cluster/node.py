@@ -268,6 +268,8 @@ def _kubelet_settings(node: NodeLayout, spec: NodeSpec) -> dict[str, Any]:
         "imageGCHighThresholdPercent": 100,
         # The shortest there is: no test of logs that are rotated need wait for long.
         "containerLogMonitorInterval": "3s",
+        # How often volumes are measured; at the default, a minute, so long would one be over its limit unnoticed.
+        "volumeStatsAggPeriod": "5s",
     }
 
 

@@ -147,9 +147,10 @@ class Pod:
         state: Object = self.container(name)["state"]["waiting"]
         return state
 
-    async def over(self) -> str:
+    async def over(self, *, timeout_seconds: float = _WAIT_SECONDS) -> str:
         """Waits until the pod as a whole has ended; gives its phase."""
-        await self.until(lambda pod: pod["status"].get("phase") in ("Succeeded", "Failed"))
+        ended = ("Succeeded", "Failed")
+        await self.until(lambda pod: pod["status"].get("phase") in ended, timeout_seconds=timeout_seconds)
         return self.phase
 
     async def gone(self) -> None:
