@@ -118,6 +118,7 @@ class ApiClient:
         params: Params | None = None,
         timeout_seconds: int = 300,
         reconnect: bool = True,
+        retry: RetryPolicy | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """The events of a collection from a resource version on, followed across cuts and the server's timeouts.
 
@@ -130,6 +131,7 @@ class ApiClient:
             params: of the query, such as selectors.
             timeout_seconds: after which the server ends one connection; one silent for longer counts as cut.
             reconnect: False ends the iterator with its first connection, a cut raises.
+            retry: in place of the client's; also spaces the connections after a cut.
 
         Raises:
             GoneError: the version is too old: list again.
@@ -144,6 +146,7 @@ class ApiClient:
             params=params or {},
             timeout_seconds=timeout_seconds,
             reconnect=reconnect,
+            policy=retry or self._connection.retry,
         )
 
     async def stream(

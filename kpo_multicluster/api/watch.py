@@ -13,7 +13,7 @@ from typing import Any
 
 from kpo_multicluster.api.connection import Call, Connection, Params
 from kpo_multicluster.api.faults import LIBRARY_ERRORS, Fault, FaultError, next_part
-from kpo_multicluster.api.retry import Backoff
+from kpo_multicluster.api.retry import Backoff, RetryPolicy
 from kpo_multicluster.api.status import error_of_status
 
 # A connection that lasted this long did not die at once.
@@ -35,14 +35,21 @@ class WatchEvent:
 
 
 async def watch_events(
-    connection: Connection, path: str, *, resource_version: str, params: Params, timeout_seconds: int, reconnect: bool
+    connection: Connection,
+    path: str,
+    *,
+    resource_version: str,
+    params: Params,
+    timeout_seconds: int,
+    reconnect: bool,
+    policy: RetryPolicy,
 ) -> AsyncGenerator[WatchEvent, None]:
     """The events of a collection; `ApiClient.watch` says what the arguments mean."""
     low, high = _SLACK_BOUNDS_SECONDS
     # The server ends the watch in time; one that has not is no longer there.
     idle_seconds = timeout_seconds + min(high, max(low, timeout_seconds / 10))
-    call = connection.call("GET", path, answer_seconds=idle_seconds)
-    pauses = Backoff(connection.retry, connection.clock)
+    call = connection.call("GET", path, policy=policy, answer_seconds=idle_seconds)
+    pauses = Backoff(policy, connection.clock)
     while True:
         response = await connection.open(
             call, params=_query(params, resource_version, timeout_seconds), idle_seconds=idle_seconds
