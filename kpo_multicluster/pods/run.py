@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from kpo_multicluster.api.client import ApiClient, ExecResult
 from kpo_multicluster.errors import (
     ConflictError,
-    KpoMulticlusterError,
     NotFoundError,
     PodRunError,
     PodStartError,
@@ -24,7 +23,7 @@ from kpo_multicluster.errors import (
 )
 from kpo_multicluster.pods.emitted import Notice, PodEvent
 from kpo_multicluster.pods.events import as_event, list_events, tell_events
-from kpo_multicluster.pods.follow import LogFollower
+from kpo_multicluster.pods.followers import LogFollowers
 from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION
 from kpo_multicluster.pods.logs import LogCursor
 from kpo_multicluster.pods.monitor import PodMonitor
@@ -32,6 +31,7 @@ from kpo_multicluster.pods.outcome import judge
 from kpo_multicluster.pods.resources import pod_path, pods_path
 from kpo_multicluster.pods.settings import RunSettings
 from kpo_multicluster.pods.status import (
+    container_names,
     ended_for_good,
     has_started,
     hopeless_start,
@@ -61,7 +61,7 @@ class PodRun:
         self.settings = settings
         self._emit = emit
         self._monitor: PodMonitor | None = None
-        self._followers: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
+        self._followers: LogFollowers | None = None
 
     @property
     def monitor(self) -> PodMonitor:
@@ -73,6 +73,11 @@ class PodRun:
         if self._monitor is None:
             raise PodRunError("This run has no pod yet: create or adopt one first.")
         return self._monitor
+
+    @property
+    def _logs(self) -> LogFollowers:
+        assert self._followers is not None, "there is one as soon as there is a pod"
+        return self._followers
 
     @property
     def pod(self) -> dict[str, Any]:
@@ -126,8 +131,8 @@ class PodRun:
     async def adopt(self, pod: dict[str, Any]) -> dict[str, Any]:
         """Makes this run be about an existing pod, and no longer about another."""
         await self.close()
-        self._followers = {}
         self._monitor = PodMonitor(self.api, pod, self._warn)
+        self._followers = LogFollowers(self.api, self._monitor, self._emit)
         return pod
 
     async def until_started(self, cursors: dict[str, LogCursor] | None = None) -> dict[str, Any]:
@@ -138,13 +143,13 @@ class PodRun:
             PodLostError: the pod is gone.
         """
         settings, monitor = self.settings, self.monitor
-        inits = _names(monitor.pod, "initContainers")
-        await self._follow([name for name in settings.follow if name in inits], cursors or {})
+        inits = container_names(monitor.pod, "initContainers")
+        await self._logs.follow([name for name in settings.follow if name in inits], cursors or {})
         async with self._telling_events():
             failure = await self._start_failure()
         if failure is not None:
             # What an init container said last tells why it failed.
-            await self._drain_logs()
+            await self._logs.drain(settings.log_drain_seconds)
             raise failure
         return monitor.pod
 
@@ -172,7 +177,8 @@ class PodRun:
         try:
             yield
         finally:
-            await _cancel([telling])
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
 
     async def _reach(self, reached: Callable[[dict[str, Any]], bool], timeout_seconds: float) -> bool:
         def settled(pod: dict[str, Any]) -> bool:
@@ -198,10 +204,10 @@ class PodRun:
             KpoMulticlusterError: the pod can no longer be observed.
         """
         settings, monitor = self.settings, self.monitor
-        await self._follow(settings.follow, cursors or {})
+        await self._logs.follow(settings.follow, cursors or {})
         await monitor.wait(lambda pod: ended_for_good(pod, settings.base))
         await self._await_companions()
-        await self._drain_logs()
+        await self._logs.drain(settings.log_drain_seconds)
         return monitor.pod
 
     async def _await_companions(self) -> None:
@@ -222,72 +228,10 @@ class PodRun:
     async def _warn(self, text: str) -> None:
         await self._emit(Notice("warning", text))
 
-    async def _follow(self, containers: Iterable[str], cursors: dict[str, LogCursor]) -> None:
-        present = _names(self.pod, "initContainers") | _names(self.pod, "containers")
-        for container in containers:
-            if container in self._followers:
-                continue
-            if container not in present:
-                await self._warn(
-                    f"There is no container {container!r} to read the log of; there are: {sorted(present)}."
-                )
-                continue
-            self._start_follower(container, cursors.get(container))
-
-    def _start_follower(self, container: str, cursor: LogCursor | None) -> None:
-        follower = LogFollower(self.api, self.monitor, container, self._emit, cursor)
-        self._followers[container] = (follower, asyncio.create_task(follower.run(), name=f"log {container}"))
-
-    async def _drain_logs(self) -> None:
-        """Lets the followers of ended containers read to the end as long as lines still come, and ends the others."""
-        monitor = self.monitor
-        for container in self._followers:
-            if ended_for_good(monitor.pod, container) or monitor.deleted:
-                await self._drain(container)
-        tasks = {container: task for container, (_, task) in self._followers.items()}
-        await _cancel(tasks.values())
-        for container, task in tasks.items():
-            if not task.cancelled() and task.exception() is not None and not monitor.deleted:
-                await self._warn(f"The log of container {container!r} broke off: {task.exception()}")
-
-    async def _drain(self, container: str) -> None:
-        patience, reopened = self.settings.log_drain_seconds, False
-        while True:
-            follower, task = self._followers[container]
-            before = follower.progress
-            await asyncio.wait({task}, timeout=patience)
-            if task.done():
-                return
-            if follower.progress != before or follower.held_back:
-                reopened = False
-            elif reopened or not await self._reopen(container):
-                break
-            else:
-                reopened = True
-        await self._warn(
-            f"The log of container {container!r} did not end, and gave nothing for {patience:g} s after "
-            "the container ended: its last lines may be missing."
-        )
-
-    async def _reopen(self, container: str) -> bool:
-        """Follows a silent log anew: its stream may be dead, or wait for a next try; False without a cluster."""
-        follower, task = self._followers[container]
-        before = follower.progress
-        try:
-            # Answered only when the cluster is there: as long as it is away, no log can be expected.
-            await self.monitor.look()
-        except KpoMulticlusterError:
-            return False
-        if not task.done() and follower.progress == before and not follower.held_back:
-            await _cancel([task])
-            self._start_follower(container, follower.cursor)
-        return True
-
     @property
     def cursors(self) -> dict[str, LogCursor]:
         """Where each followed log was left."""
-        left = {container: follower.cursor for container, (follower, _) in self._followers.items()}
-        return {container: cursor for container, cursor in left.items() if cursor is not None}
+        return {} if self._followers is None else self._followers.cursors
 
     async def exec(self, container: str, command: Sequence[str]) -> ExecResult:
         """Runs a command in a container of the pod; waits until that has started.
@@ -334,7 +278,8 @@ class PodRun:
 
     async def close(self) -> None:
         """Ends the watch and the followers; the API client stays open."""
-        await _cancel(task for _, task in self._followers.values())
+        if self._followers is not None:
+            await self._followers.close()
         if self._monitor is not None:
             await self._monitor.close()
 
@@ -363,20 +308,9 @@ def _foreign(conflict: ConflictError) -> ConflictError:
     )
 
 
-def _names(pod: dict[str, Any], field: str) -> set[str]:
-    return {entry["name"] for entry in pod.get("spec", {}).get(field) or ()}
-
-
 def _attempt(pod: dict[str, Any]) -> str | None:
     value = (pod["metadata"].get("annotations") or {}).get(ATTEMPT_ANNOTATION)
     return None if value is None else str(value)
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    ending = list(tasks)
-    for task in ending:
-        task.cancel()
-    await asyncio.gather(*ending, return_exceptions=True)
 
 
 async def find_submitted(api: ApiClient, manifest: dict[str, Any], *, tries: int = 3) -> dict[str, Any] | None:

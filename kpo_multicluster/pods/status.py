@@ -77,6 +77,17 @@ def is_terminal(pod: Pod) -> bool:
     return phase_of(pod) in ("Succeeded", "Failed")
 
 
+def container_names(pod: Pod, *fields: str) -> set[str]:
+    """Names of the containers that the pod's specification has in these fields; by default in both.
+
+    Args:
+        pod: whose.
+        fields: `initContainers` or `containers`.
+    """
+    spec = pod.get("spec", {})
+    return {entry["name"] for field in fields or ("initContainers", "containers") for entry in spec.get(field) or ()}
+
+
 def container_statuses(pod: Pod) -> Iterator[Mapping[str, Any]]:
     """Init containers' statuses in order, then the others'."""
     status = pod.get("status", {})
