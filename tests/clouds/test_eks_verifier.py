@@ -64,6 +64,10 @@ def altered(old: str, new: str) -> str:
     return encoded(url.replace(old, new))
 
 
+def with_another_day(token: str, day: str) -> str:
+    return encoded(re.sub(r"(Date=\d{4})\d{4}", rf"\g<1>{day}", decoded(token)))
+
+
 def with_another_last_digit(token: str) -> str:
     url = decoded(token)
     return encoded(url[:-1] + ("0" if url[-1] != "0" else "1"))
@@ -115,10 +119,7 @@ REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "negative X-Amz-Expires": (lambda: altered("X-Amz-Expires=60", "X-Amz-Expires=-1"), "not 0 to 900"),
     "another X-Amz-Expires": (lambda: altered("X-Amz-Expires=60", "X-Amz-Expires=900"), "SignatureDoesNotMatch"),
     "malformed date": (lambda: altered("X-Amz-Date=20", "X-Amz-Date="), "X-Amz-Date is missing or malformed"),
-    "no such date": (
-        lambda: encoded(re.sub(r"(Date=\d{4})\d{4}", r"\g<1>1399", decoded(signed()))),
-        "X-Amz-Date is missing or malformed",
-    ),
+    "no such date": (lambda: with_another_day(signed(), "1399"), "X-Amz-Date is missing or malformed"),
     "wrong method": (lambda: signed_otherwise(method="POST"), "SignatureDoesNotMatch"),
     "signed in another region": (lambda: signed_otherwise(region="eu-west-1"), "SignatureDoesNotMatch"),
     "wrong cluster": (lambda: signed(cluster="other"), "SignatureDoesNotMatch"),
