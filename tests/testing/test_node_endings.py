@@ -220,7 +220,8 @@ async def test_pods_fail_when_what_holds_the_containers_is_gone(
     assert await pod.over() == "Failed"
     late = await node.run("true")
     assert await late.over() == "Failed"
-    assert late.status["reason"] == "NodeError"
+    assert pod.status["reason"] == late.status["reason"] == "NodeError"
+    await asyncio.to_thread(keeper.wait)
     assert not node.node._runtime.directory.exists()
 
 

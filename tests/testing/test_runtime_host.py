@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.testing.runtime import host
+from kpo_multicluster.testing.runtime.inside.keeper import remove_tree
 from kpo_multicluster.testing.runtime.local import check
 
 ROOT = Path(__file__).parents[2]
@@ -142,12 +144,32 @@ def test_nothing_is_left_when_the_server_is_killed(tmp_path: Path, forked: bool)
         assert processes_with(marker)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (directory.exists() or containers_with(marker)) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not containers_with(marker)
         assert not directory.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_is_removed_while_others_are_at_work_in_it(tmp_path: Path) -> None:
+    doomed = tmp_path / "doomed"
+    doomed.mkdir()
+    for number in range(200):
+        (doomed / f"old-{number}").touch()
+
+    def work() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            for number in range(2000):
+                (doomed / f"new-{number}").touch()
+                (doomed / f"old-{number % 200}").unlink(missing_ok=True)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    remove_tree(str(doomed))
+    assert not doomed.exists()
+    worker.join()
+    remove_tree(str(doomed))
 
 
 def processes_with(marker: str) -> set[str]:

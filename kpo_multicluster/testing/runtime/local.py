@@ -118,7 +118,13 @@ class LocalRuntime:
             os.close(errors)
 
     def run(self, spec: ContainerSpec, log: ContainerLog) -> Container:
-        """Starts a container; its `process` tells how that went."""
+        """Starts a container; its `process` tells how that went.
+
+        Raises:
+            ConnectionError: what holds the containers is gone, with all of them.
+        """
+        if self._control is None:
+            raise ConnectionError("the process that holds the containers has ended, and no container can be started")
         pipes = Pipes(stdin=False, tty=spec.command.tty)
         for fd in pipes.outputs.values():
             _widen(fd)

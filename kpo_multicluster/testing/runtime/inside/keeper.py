@@ -10,6 +10,7 @@ the moment it takes to remove the node's directory, and so leaves nothing behind
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -76,21 +77,36 @@ def main() -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Removes a directory with all that is in it, whatever modes its owner gave it."""
+    """Removes a directory with all that is in it, whatever modes its owner gave it.
+
+    Others may still be at work in it: what they add meanwhile goes too, and what they remove themselves is no matter.
+    """
     try:
         mode = os.lstat(path).st_mode
+        if not stat.S_ISDIR(mode):
+            os.unlink(path)
+            return
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(path, stat.S_IRWXU)
+        while not _emptied(path):
+            pass
     except FileNotFoundError:
         return
-    if not stat.S_ISDIR(mode):
-        os.unlink(path)
-        return
-    if mode & stat.S_IRWXU != stat.S_IRWXU:
-        os.chmod(path, stat.S_IRWXU)
+
+
+def _emptied(path: str) -> bool:
+    """Removes what is in a directory and the directory itself; False when something new has come into it."""
     with os.scandir(path) as entries:
         paths = [entry.path for entry in entries]
     for inner in paths:
         remove_tree(inner)
-    os.rmdir(path)
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
 
 
 def _launch(mode: str, sockets: tuple[socket.socket, socket.socket, socket.socket], config: dict[str, Any]) -> None:
