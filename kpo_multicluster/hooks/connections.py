@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kpo_multicluster.airflow_names import AirflowException, AirflowNotFoundException, BaseHook
 from kpo_multicluster.auth.connections import CloudConnection
 from kpo_multicluster.errors import ConfigurationError, CredentialError
+from kpo_multicluster.hooks.fields import extra_fields
 
 if TYPE_CHECKING:
     from kpo_multicluster.auth.aws_logins import AwsLogin
@@ -38,7 +37,9 @@ class AirflowConnections:
                 f"Connections, or set the environment variable AIRFLOW_CONN_{conn_id.upper()} where workers and "
                 "triggerers run."
             ) from None
-        return CloudConnection(conn_id, found.conn_type, found.login or None, found.password or None, _extra(found))
+        return CloudConnection(
+            conn_id, found.conn_type, found.login or None, found.password or None, extra_fields(found)
+        )
 
     def aws_login(self, conn_id: str, region: str | None) -> AwsLogin | None:
         """How the amazon provider logs in with a connection of type `aws`; None where it is not installed.
@@ -96,14 +97,3 @@ class _AsBotocore:
 
     def get_config_variable(self, name: str) -> Any:
         return self._settings[name]
-
-
-def _extra(connection: Any) -> dict[str, Any]:
-    extra: Any = None
-    with suppress(ValueError):  # its message quotes the text
-        extra = json.loads(connection.extra or "{}")
-    if not isinstance(extra, dict):
-        raise ConfigurationError(
-            f"The extra of connection {connection.conn_id!r} is not a JSON object: correct it in Admin > Connections."
-        )
-    return extra

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kpo_multicluster import cluster as refs
 from kpo_multicluster.airflow_names import AirflowNotFoundException, BaseHook
 from kpo_multicluster.auth.access import ClusterAccess
 from kpo_multicluster.auth.registry import resolve
@@ -20,13 +18,13 @@ from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.hooks.clusters import (
     DEFAULT_CONN_ID,
+    ChosenCluster,
     ClusterArguments,
-    ConnectionFields,
     choose_cluster,
-    connection_fields,
     sidecar_fields,
 )
 from kpo_multicluster.hooks.connections import AirflowConnections
+from kpo_multicluster.hooks.fields import ConnectionFields, connection_fields
 from kpo_multicluster.raised import airflow_errors
 
 if TYPE_CHECKING:
@@ -49,8 +47,6 @@ _ELSEWHERE = {
     "list_jobs_from_namespace": "hook.batch_v1_client.list_namespaced_job(...)",
     "patch_namespaced_job": "hook.batch_v1_client.patch_namespaced_job(...)",
 }
-# Kinds of cluster whose certificate check can be switched off.
-_VERIFIED_BY_OPTION = ("kubeconfig", "token")
 
 
 class KubernetesHook(BaseHook):
@@ -144,39 +140,41 @@ class KubernetesHook(BaseHook):
                 ) from None
 
     @cached_property
-    def cluster_ref(self) -> ClusterRef:
-        """The cluster, by reference.
+    def chosen_cluster(self) -> ChosenCluster:
+        """The cluster with where each of its values comes from.
 
         Raises:
             ConfigurationError: the arguments or the connection cannot be made a cluster of.
         """
         # Where a cluster is given, it says everything: the connection may not even exist.
         connection = None if self.cluster is not None else self.connection
+        arguments = ClusterArguments(
+            self.cluster,
+            self.in_cluster,
+            self.config_file,
+            self.cluster_context,
+            self.config_dict,
+            self.disable_verify_ssl,
+        )
         with airflow_errors():
-            given = self.cluster
-            if given is None and self.config_dict:
-                given = self._of_document(self.config_dict, connection)
-            arguments = ClusterArguments(given, self.in_cluster, self.config_file, self.cluster_context)
-            return self._verified(choose_cluster(arguments, connection, os.environ))
+            return choose_cluster(arguments, connection, os.environ)
 
-    def _of_document(self, document: Mapping[str, Any], connection: ConnectionFields | None) -> ClusterRef:
-        context, namespace = self.cluster_context, None
-        if connection is not None:
-            context, namespace = context or connection.text("cluster_context"), connection.text("namespace")
-        ref = refs.kubeconfig(document=document, context=context, namespace=namespace)
-        return ref.with_source("the argument config_dict")
+    @property
+    def cluster_ref(self) -> ClusterRef:
+        """The cluster, by reference.
 
-    def _verified(self, ref: ClusterRef) -> ClusterRef:
-        if self.disable_verify_ssl is None:
-            return ref
-        if ref.kind in _VERIFIED_BY_OPTION:
-            return replace(ref, options={**ref.options, "insecure_skip_tls_verify": self.disable_verify_ssl or None})
-        if self.disable_verify_ssl:
-            raise ConfigurationError(
-                f"disable_verify_ssl=True cannot be had for a cluster of kind {ref.kind!r} (from {ref.source}), whose "
-                "CA is always known."
-            )
-        return ref
+        Raises:
+            ConfigurationError: the arguments or the connection cannot be made a cluster of.
+        """
+        return self.chosen_cluster.ref
+
+    def explain_cluster(self) -> str:
+        """Which cluster is meant, each value with where it comes from, one a line; nothing secret.
+
+        Raises:
+            ConfigurationError: the arguments or the connection cannot be made a cluster of.
+        """
+        return self.chosen_cluster.explain()
 
     @cached_property
     def access(self) -> ClusterAccess:

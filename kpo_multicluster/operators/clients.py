@@ -54,6 +54,14 @@ class PodClients(BaseOperator):
             tell(client=client, operator=self)
         return client
 
+    def explain_cluster(self) -> str:
+        """Which cluster the task means, each value with where it comes from, one a line; nothing secret.
+
+        Raises:
+            ConfigurationError: the arguments or the connection cannot be made a cluster of.
+        """
+        return self._cluster_hook.explain_cluster()
+
     @cached_property
     def _cluster_hook(self) -> KubernetesHook:
         """The hook as one of ours, whichever package an override took it from."""
