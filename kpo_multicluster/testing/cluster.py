@@ -16,10 +16,11 @@ from typing import Any
 from kpo_multicluster.testing import kubeconfig as kubeconfigs
 from kpo_multicluster.testing.apiserver.deletion import DeleteOptions
 from kpo_multicluster.testing.apiserver.handlers import Handlers
-from kpo_multicluster.testing.apiserver.identity import ADMIN, Identities, User
+from kpo_multicluster.testing.apiserver.identity import ADMIN, Identities, Rule, User
 from kpo_multicluster.testing.apiserver.objects import ObjectApi
 from kpo_multicluster.testing.apiserver.resources import NAMESPACES, PODS
 from kpo_multicluster.testing.apiserver.server import ApiServer
+from kpo_multicluster.testing.clouds.identity import Identifier
 from kpo_multicluster.testing.control_plane import ControlPlane, NodeFactory
 from kpo_multicluster.testing.faults import Faults
 from kpo_multicluster.testing.interfaces import Node, NodeStore
@@ -217,6 +218,17 @@ class EmbeddedCluster:
     def expire_token(self, token: str) -> None:
         """Refuses a token from now on; streams that are open go on, as on a real server."""
         self._identities.revoke(token)
+
+    def accept_tokens_of(self, identifier: Identifier) -> None:
+        """Lets in whoever shows a token that someone else vouches for, such as an emulated cloud.
+
+        Who is known by that way may do what `add_user` says of a user of that name, and `bind_group` of their groups.
+        """
+        self._identities.ask_also(identifier)
+
+    def bind_group(self, group: str, rules: Iterable[Rule]) -> None:
+        """Lets the members of a group do something, besides what rules of their own allow."""
+        self._identities.bind_group(group, rules)
 
     # ---- what is in it -----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -11,8 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from kpo_multicluster.testing.apiserver.request_info import RequestInfo
 from kpo_multicluster.testing.apiserver.status import StatusError, forbidden, unauthorized
+from kpo_multicluster.testing.clouds.identity import Identifier, Identity, TokenRefused
 
 ADMIN = "admin"
+_MASTERS = "system:masters"
 _ANONYMOUS = "system:anonymous"
 _PUBLIC_PATHS = frozenset({"/version", "/readyz", "/livez", "/healthz"})
 _DISCOVERY_PREFIXES = ("/api", "/apis", "/openapi")
@@ -81,7 +84,9 @@ class Identities:
         self._users: dict[str, User] = {}
         self._uids: dict[str, str] = {}
         self._tokens: dict[str, tuple[str, float | None]] = {}
-        for user in (User(ADMIN, groups=("system:masters",)), *users):
+        self._group_rules: dict[str, tuple[Rule, ...]] = {}
+        self._identifiers: tuple[Identifier, ...] = ()
+        for user in (User(ADMIN, groups=(_MASTERS,)), *users):
             self.add(user)
 
     def add(self, user: User) -> User:
@@ -136,6 +141,20 @@ class Identities:
         with self._lock:
             self._tokens.pop(token, None)
 
+    @property
+    def asks_others(self) -> bool:
+        """Whether `authenticate` may ask someone else, and block."""
+        return bool(self._identifiers)
+
+    def ask_also(self, identifier: Identifier) -> None:
+        """Has someone else asked about tokens that are not known here, after those who were added before."""
+        self._identifiers = (*self._identifiers, identifier)
+
+    def bind_group(self, group: str, rules: Iterable[Rule]) -> None:
+        """Lets the members of a group do something, besides what rules of their own allow."""
+        with self._lock:
+            self._group_rules[group] = tuple(rules)
+
     def authenticate(self, authorization: str, certificate_name: str = "") -> User | None:
         """Who sent a request; None for anonymous.
 
@@ -150,9 +169,28 @@ class Identities:
         if kind.lower() != "bearer" or not token.strip():
             return self._users.get(certificate_name)
         name, expires_at = self._tokens.get(token.strip(), ("", None))
-        if name not in self._users or (expires_at is not None and self._clock() >= expires_at):
-            raise unauthorized()
-        return self._users[name]
+        if name in self._users and (expires_at is None or self._clock() < expires_at):
+            return self._with_groups(self._users[name])
+        return self._told_by_others(token.strip())
+
+    def _told_by_others(self, token: str) -> User:
+        for identifier in self._identifiers:
+            with contextlib.suppress(TokenRefused):
+                return self._of(identifier.identify(token))
+        raise unauthorized()
+
+    def _of(self, identity: Identity) -> User:
+        # The administrator of this cluster is known by its own credentials only.
+        known = self._users.get(identity.name) if identity.name != ADMIN else None
+        rules = () if known is None else known.rules
+        groups = identity.groups if known is None else (*known.groups, *identity.groups)
+        return self._with_groups(User(identity.name, rules=rules, groups=groups))
+
+    def _with_groups(self, user: User) -> User:
+        if user.rules is None or _MASTERS in user.groups:
+            return replace(user, rules=None)
+        also = [rule for group in user.groups for rule in self._group_rules.get(group, ())]
+        return replace(user, rules=(*user.rules, *also)) if also else user
 
 
 def may(user: User | None, info: RequestInfo) -> bool:

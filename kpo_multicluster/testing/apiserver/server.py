@@ -196,7 +196,7 @@ class ApiServer:
         self, request: web.BaseRequest, info: RequestInfo, cut: Cut | None, number: int
     ) -> web.StreamResponse:
         try:
-            user = self._identities.authenticate(request.headers.get("Authorization", ""), _certificate_name(request))
+            user = await self._sender(request)
             if user is not None:
                 self._requests.note(number, user=user.name)
             authorize(user, info)
@@ -214,6 +214,12 @@ class ApiServer:
                 return _hang_up(request)
             failure = internal_error(f"{type(error).__name__}: {error}")
             return json_answer(failure.body, failure.code)
+
+    async def _sender(self, request: web.BaseRequest) -> User | None:
+        shown = request.headers.get("Authorization", ""), _certificate_name(request)
+        if self._identities.asks_others:
+            return await asyncio.to_thread(self._identities.authenticate, *shown)
+        return self._identities.authenticate(*shown)
 
 
 @dataclass(frozen=True)
