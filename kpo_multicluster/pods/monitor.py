@@ -1,7 +1,6 @@
-"""Watches one pod: the single source of truth on how far a run has come.
+"""What is known of one pod while it is watched: the single source of truth on how far a run has come.
 
-One watch connection, opened at the resourceVersion of the pod as created, serves a whole run. Where the role grants no
-`watch`, the pod is read at an interval instead. A pod is known by its uid: another pod under the same name is a loss.
+Who watches it is another matter: a watch of its own (`own_watch`), or one that is shared by many pods (`hub`).
 """
 
 from __future__ import annotations
@@ -9,50 +8,50 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from kpo_multicluster.api.client import ApiClient
-from kpo_multicluster.errors import CredentialError, ForbiddenError, GoneError, NotFoundError, UnauthorizedError
-from kpo_multicluster.pods.resources import pod_path, pods_path
+from kpo_multicluster.errors import ForbiddenError, NotFoundError
+from kpo_multicluster.pods.resources import pod_path
 from kpo_multicluster.pods.status import name_of, uid_of
 
-T = TypeVar("T")
-
-POLL_SECONDS = 2.0
-# For a token service that is away, or an API server that cannot ask the one who knows the token.
-REFUSED_SECONDS = 120.0
+Warn = Callable[[str], Awaitable[None]]
+Observe = Callable[["PodMonitor", Warn], Awaitable[None]]
 
 
 class PodMonitor:
-    """Keeps `pod` up to date until closed.
+    """Keeps `pod` up to date until closed. A pod is known by its uid: another one under the same name is a loss.
 
     Args:
         api: of the cluster.
         pod: as created or found.
+        observe: tells `saw` what becomes of the pod, until it is gone or the monitor is closed; its error ends every
+            wait.
         warn: is awaited with what the user should be told, such as a fall back to polling.
 
     Attributes:
+        api: of the cluster.
         pod: as last seen.
         deleted: whether the pod is gone from the cluster.
     """
 
-    def __init__(self, api: ApiClient, pod: dict[str, Any], warn: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, api: ApiClient, pod: dict[str, Any], observe: Observe, warn: Warn) -> None:
+        self.api = api
         self.pod = pod
         self.deleted = False
-        self._api = api
+        self._observe = observe
         self._warn = warn
         self._uid = uid_of(pod)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Opens the watch; harmless when it is open."""
+        """Begins to observe the pod; harmless when it is observed."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"watch {name_of(self.pod)}")
+            self._task = asyncio.create_task(self._observed(), name=f"watch {name_of(self.pod)}")
 
     async def close(self) -> None:
-        """Ends the watch."""
+        """No longer observes the pod."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -60,7 +59,7 @@ class PodMonitor:
                 await task
 
     async def wait(self, reached: Callable[[dict[str, Any]], bool], *, timeout_seconds: float | None = None) -> bool:
-        """Waits until `reached(pod)` holds or the pod is gone.
+        """Waits until `reached(pod)` holds or the pod is gone. One that is there already costs no request.
 
         Returns:
             False if `timeout_seconds` passed first.
@@ -68,10 +67,10 @@ class PodMonitor:
         Raises:
             KpoMulticlusterError: the pod can no longer be observed.
         """
-        self.start()
         loop = asyncio.get_running_loop()
         deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
         while not (self.deleted or reached(self.pod)):
+            self.start()
             left = None if deadline is None else deadline - loop.time()
             if left is not None and left <= 0:
                 return False
@@ -103,93 +102,46 @@ class PodMonitor:
         """
         # Without the right to read there is still the watch.
         with contextlib.suppress(ForbiddenError):
-            await self._read()
+            await self.read()
 
-    def _saw(self, pod: dict[str, Any], *, deleted: bool = False) -> None:
+    async def read(self) -> None:
+        """Reads the pod.
+
+        Raises:
+            KpoMulticlusterError: the cluster did not answer, or refused.
+        """
+        try:
+            self.saw(await self.api.request("GET", pod_path(self.pod)))
+        except NotFoundError:
+            self.saw(self.pod, deleted=True)
+
+    def saw(self, pod: dict[str, Any], *, deleted: bool = False) -> None:
+        """Takes the pod as it was just seen.
+
+        Args:
+            pod: as it was seen; what is older than what is known already is left aside.
+            deleted: whether it is gone.
+        """
         if uid_of(pod) != self._uid:
             deleted = True
-        else:
+        elif not _is_older(pod, self.pod):
             self.pod = _with_first_deletion(pod, self.pod)
         self.deleted = self.deleted or deleted
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _run(self) -> None:
-        metadata, loop = self.pod["metadata"], asyncio.get_running_loop()
-        version, stale = str(metadata.get("resourceVersion", "")), 0
-        while not self.deleted:
-            began = loop.time()
-            try:
-                await self._patiently(partial(self._watch, metadata["namespace"], metadata["name"], version))
-            except GoneError:
-                # Where even what was just listed is too old, this amounts to reading the pod at intervals.
-                stale = stale + 1 if loop.time() - began < POLL_SECONDS else 0
-                if stale > 1:
-                    await asyncio.sleep(min(POLL_SECONDS, 0.1 * 2**stale))
-                version = await self._patiently(partial(self._list, metadata["namespace"], metadata["name"]))
-            except ForbiddenError as error:
-                await self._warn(
-                    f"This role may not watch pods ({error.detail or error}): reading the pod every {POLL_SECONDS:g} s "
-                    "instead. Grant the verb 'watch' on pods to be told of changes at once."
-                )
-                await self._poll()
+    async def _observed(self) -> None:
+        await self._observe(self, self._warn)
 
-    async def _patiently(self, observe: Callable[[], Awaitable[T]]) -> T:
-        """Asks again for a while where a credential cannot be had or is refused: the pod is well all the same."""
-        loop, said = asyncio.get_running_loop(), False
-        deadline = loop.time() + REFUSED_SECONDS
-        while True:
-            began = loop.time()
-            try:
-                return await observe()
-            except (CredentialError, UnauthorizedError) as error:
-                if loop.time() - began > POLL_SECONDS:
-                    # It worked in between.
-                    said, deadline = False, loop.time() + REFUSED_SECONDS
-                if loop.time() >= deadline:
-                    raise
-                if not said:
-                    await self._warn(f"The pod cannot be observed: {error} Trying again for {REFUSED_SECONDS:g} s.")
-                    said = True
-                await asyncio.sleep(POLL_SECONDS)
 
-    async def _watch(self, namespace: str, name: str, version: str) -> None:
-        events = self._api.watch(
-            pods_path(namespace), resource_version=version, params={"fieldSelector": f"metadata.name={name}"}
-        )
-        async with contextlib.aclosing(events):
-            async for event in events:
-                self._saw(event.object, deleted=event.type == "DELETED")
-                if self.deleted:
-                    return
+def _is_older(pod: dict[str, Any], known: dict[str, Any]) -> bool:
+    """Whether a watch that lags behind tells what a read has overtaken.
 
-    async def _list(self, namespace: str, name: str) -> str:
-        """Looks at the pod anew; gives the version to watch on from.
-
-        A list, as its version is that of the whole collection: the pod's own, as a GET tells it, is that of its last
-        change and may be just what is too old to watch from.
-        """
-        try:
-            found = await self._api.request(
-                "GET", pods_path(namespace), params={"fieldSelector": f"metadata.name={name}"}
-            )
-        except ForbiddenError:
-            await self._read()
-            return ""
-        items = found.get("items") or []
-        self._saw(items[0] if items else self.pod, deleted=not items)
-        return str(found["metadata"].get("resourceVersion", ""))
-
-    async def _poll(self) -> None:
-        while not self.deleted:
-            await self._patiently(self._read)
-            await asyncio.sleep(POLL_SECONDS)
-
-    async def _read(self) -> None:
-        try:
-            self._saw(await self._api.request("GET", pod_path(self.pod)))
-        except NotFoundError:
-            self._saw(self.pod, deleted=True)
+    Resource versions of one object are numbers that grow; where a server has others, the order of arrival is all there
+    is.
+    """
+    versions = [str(seen["metadata"].get("resourceVersion", "")) for seen in (pod, known)]
+    return all(version.isdecimal() for version in versions) and int(versions[0]) < int(versions[1])
 
 
 def _with_first_deletion(pod: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from kpo_multicluster.pods.events import as_event, list_events, tell_events
 from kpo_multicluster.pods.followers import LogFollowers
 from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION
 from kpo_multicluster.pods.logs import LogCursor
-from kpo_multicluster.pods.monitor import PodMonitor
+from kpo_multicluster.pods.monitor import Observe, PodMonitor
 from kpo_multicluster.pods.outcome import judge
+from kpo_multicluster.pods.own_watch import watch_alone
 from kpo_multicluster.pods.resources import pod_path, pods_path
 from kpo_multicluster.pods.settings import RunSettings
 from kpo_multicluster.pods.status import (
@@ -54,12 +55,20 @@ class PodRun:
         api: of the cluster; belongs to the event loop the steps run on.
         settings: of the run.
         emit: is awaited with every LogBatch and Notice.
+        observe: how the pod is watched.
     """
 
-    def __init__(self, api: ApiClient, settings: RunSettings, emit: Callable[[Any], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        settings: RunSettings,
+        emit: Callable[[Any], Awaitable[None]],
+        observe: Observe = watch_alone,
+    ) -> None:
         self.api = api
         self.settings = settings
         self._emit = emit
+        self._observe = observe
         self._monitor: PodMonitor | None = None
         self._followers: LogFollowers | None = None
 
@@ -131,7 +140,7 @@ class PodRun:
     async def adopt(self, pod: dict[str, Any]) -> dict[str, Any]:
         """Makes this run be about an existing pod, and no longer about another."""
         await self.close()
-        self._monitor = PodMonitor(self.api, pod, self._warn)
+        self._monitor = PodMonitor(self.api, pod, self._observe, self._warn)
         self._followers = LogFollowers(self.api, self._monitor, self._emit)
         return pod
 

@@ -15,6 +15,7 @@ from kpo_multicluster.pods.emitted import LogBatch, Notice
 from kpo_multicluster.pods.follow import LogFollower
 from kpo_multicluster.pods.logs import LogCursor
 from kpo_multicluster.pods.monitor import PodMonitor
+from kpo_multicluster.pods.own_watch import watch_alone
 
 from .clusters import Cluster
 from .conftest import Create, Start
@@ -52,7 +53,7 @@ async def following(
     async def warn(text: str) -> None:
         followed.notices.append(text)
 
-    monitor = PodMonitor(api, pod.seen, warn)
+    monitor = PodMonitor(api, pod.seen, watch_alone, warn)
     follower = LogFollower(api, monitor, "base", followed.take, cursor)
     task = asyncio.create_task(follower.run())
     try:

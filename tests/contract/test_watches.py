@@ -14,6 +14,7 @@ import pytest
 from kpo_multicluster.api.client import ApiClient, WatchEvent
 from kpo_multicluster.errors import GoneError
 from kpo_multicluster.pods.monitor import PodMonitor
+from kpo_multicluster.pods.own_watch import watch_alone
 
 from .clusters import Cluster
 from .conftest import Create, Start
@@ -164,7 +165,7 @@ async def test_a_run_is_watched_on_after_its_version_is_gone(cluster: Cluster, a
     async def warn(text: str) -> None:
         raise AssertionError(text)
 
-    monitor = PodMonitor(api, old, warn)
+    monitor = PodMonitor(api, old, watch_alone, warn)
     assert await monitor.wait(lambda seen: seen["status"].get("phase") == "Failed", timeout_seconds=30)
     assert monitor.pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
     await monitor.close()
