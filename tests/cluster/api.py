@@ -19,10 +19,11 @@ class Administrator:
 
     Args:
         layout: of the cluster.
+        port: of the API server.
     """
 
-    def __init__(self, layout: ClusterLayout) -> None:
-        self._address = layout.host_address
+    def __init__(self, layout: ClusterLayout, port: int = API_PORT) -> None:
+        self._address, self._port = layout.host_address, port
         pair = KeyPair.at(layout.pki, "admin")
         self._context = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
         self._context.load_cert_chain(pair.certificate, pair.key)
@@ -35,7 +36,7 @@ class Administrator:
             RefusedError: the answer is a failure.
         """
         connection = http.client.HTTPSConnection(
-            self._address, API_PORT, context=self._context, timeout=_TIMEOUT_SECONDS
+            self._address, self._port, context=self._context, timeout=_TIMEOUT_SECONDS
         )
         try:
             data = None if body is None else json.dumps(body)

@@ -89,12 +89,14 @@ def start_storage(layout: ClusterLayout) -> None:
     launch(command, record=layout.record("registry"), log=layout.log("registry"))
 
 
-def start_api_server(layout: ClusterLayout, extra_flags: Sequence[str] = ()) -> Process:
+def start_api_server(layout: ClusterLayout, extra_flags: Sequence[str] = (), *, name: str = API_SERVER) -> Process:
     """Start the API server, without waiting for it.
 
     Args:
         layout: of the cluster.
-        extra_flags: added to its command line, such as `--authentication-token-webhook-config-file=...`.
+        extra_flags: added to its command line, such as `--authentication-token-webhook-config-file=...`; of a flag that
+            is given twice the later counts.
+        name: of its record and log, for one more beside the first.
     """
     directory = layout.pki
     flags = [
@@ -126,7 +128,8 @@ def start_api_server(layout: ClusterLayout, extra_flags: Sequence[str] = ()) -> 
         "--profiling=false",
         *extra_flags,
     ]
-    return _launch(layout, API_SERVER, flags)
+    program = build.directory() / API_SERVER
+    return launch([program, *flags], record=layout.record(name), log=layout.log(name))
 
 
 def await_api_server(layout: ClusterLayout) -> Administrator:
