@@ -35,7 +35,7 @@ install: $(VENV)/.complete ## Set up .venv from the lock
 .PHONY: lock
 lock: $(UV) ## Rewrite the locked versions in requirements/
 	$(UV) pip compile --quiet --universal --python-version 3.10 --all-extras --group test --group lint --no-emit-index-url --no-annotate --output-file requirements/dev.txt pyproject.toml
-	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group upstream --no-emit-index-url --no-annotate --output-file requirements/upstream.txt pyproject.toml
+	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group upstream --no-emit-index-url --no-annotate --excludes requirements/upstream-excludes.txt --output-file requirements/upstream.txt pyproject.toml
 
 # An exported KUBECONFIG leads to who knows what: only one that is given here is used.
 .PHONY: demo
