@@ -25,6 +25,11 @@ try:
 except ImportError:  # before 3.2
     from airflow.configuration import conf  # type: ignore[assignment]
 
+try:
+    from airflow.sdk.log import mask_secret
+except ImportError:  # before 3.2
+    from airflow.sdk.execution_time.secrets_masker import mask_secret  # type: ignore[no-redef]
+
 __all__ = [
     "AirflowException",
     "AirflowNotFoundException",
@@ -35,6 +40,8 @@ __all__ = [
     "airflow_version",
     "conf",
     "given_arguments",
+    "mask_secret",
+    "mask_secret_async",
     "pod_mutation_hooks",
 ]
 
@@ -43,6 +50,16 @@ def given_arguments(operator: BaseOperator) -> frozenset[str]:
     """Names of the arguments an operator was really given, by the task or by `default_args`, and not as None."""
     given: dict[str, Any] = vars(operator).get("_BaseOperator__init_kwargs") or {}
     return frozenset(name for name, value in given.items() if value is not None)
+
+
+async def mask_secret_async(secret: str) -> None:
+    """As `mask_secret`, on an event loop that may itself be in the middle of a call to Airflow."""
+    try:
+        from airflow.sdk.log import amask_secret
+    except ImportError:  # before 3.3
+        mask_secret(secret)
+    else:
+        await amask_secret(secret)
 
 
 def pod_mutation_hooks() -> list[Callable[..., object]]:

@@ -55,6 +55,7 @@ class TokenSource:
         # One value, so that a reader without the lock never pairs a token with the end of another.
         self._held: tuple[Token, float | None] | None = None
         self._locks: dict[int, threading.Lock] = {}
+        self._listeners: list[Callable[[Token], None]] = []
 
     def fresh(self) -> Token | None:
         """The token if it needs no renewal, without blocking; else None."""
@@ -87,6 +88,17 @@ class TokenSource:
             token = self.fresh()
             return token if token is not None and token is not refused else self._store(self._fetch())
 
+    def announce_to(self, listener: Callable[[Token], None]) -> None:
+        """Tells `listener` of the token there is, and of each that follows it.
+
+        Args:
+            listener: called on whichever thread made the token, before anyone is given it; raises nothing.
+        """
+        self._listeners.append(listener)
+        held = self._held
+        if held is not None:
+            listener(held[0])
+
     def _guard(self) -> threading.Lock:
         # A lock held by another thread at the moment of a fork stays locked for ever in the child: one a process.
         return self._locks.setdefault(os.getpid(), threading.Lock())
@@ -109,6 +121,8 @@ class TokenSource:
         if token.expires_at is not None:
             life = max(0.0, token.expires_at - self._clock())
             renew_at = token.expires_at - min(_MARGIN_SECONDS, life * _MARGIN_FRACTION)
+        for listener in tuple(self._listeners):
+            listener(token)
         self._held = (token, renew_at)
         return token
 

@@ -25,6 +25,7 @@ from kpo_multicluster.hooks.clusters import (
 )
 from kpo_multicluster.hooks.connections import AirflowConnections
 from kpo_multicluster.hooks.fields import ConnectionFields, connection_fields
+from kpo_multicluster.hooks.masking import CredentialMask
 from kpo_multicluster.raised import airflow_errors
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ class KubernetesHook(BaseHook):
         disable_verify_ssl: True accepts any certificate of the server. Default: as the connection says.
         disable_tcp_keepalive: accepted. Connections are kept alive by TCP; nothing is known that this disturbs.
         cluster: made by `kpo_multicluster.cluster.kubeconfig()` and its siblings.
+
+    Attributes:
+        credential_mask: what keeps the cluster's credentials out of Airflow's logs.
 
     Raises:
         ConfigurationError: arguments exclude each other, or `client_configuration` is given: the cluster's settings
@@ -110,6 +114,7 @@ class KubernetesHook(BaseHook):
         self.disable_verify_ssl = disable_verify_ssl
         self.disable_tcp_keepalive = disable_tcp_keepalive
         self.cluster = cluster
+        self.credential_mask = CredentialMask()
 
     def __getattr__(self, name: str) -> Any:
         if name in _ELSEWHERE:
@@ -186,8 +191,9 @@ class KubernetesHook(BaseHook):
             ConnectError: the cluster is not up, or its cloud cannot be reached.
         """
         ref = self.cluster_ref
+        self.credential_mask.cover_ref(ref.secrets)
         with airflow_errors():
-            return resolve(ref, connections=AirflowConnections())
+            return self.credential_mask.cover(resolve(ref, connections=AirflowConnections()))
 
     @property
     def is_in_cluster(self) -> bool:

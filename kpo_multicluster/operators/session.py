@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kpo_multicluster.auth.access import ClusterAccess
-from kpo_multicluster.errors import ApiError, KpoMulticlusterError, PodRunError
+from kpo_multicluster.errors import KpoMulticlusterError, PodRunError
 from kpo_multicluster.pods.engine import Engine
 from kpo_multicluster.pods.settings import RunSettings
 from kpo_multicluster.pods.status import name_of
@@ -34,6 +35,7 @@ class PodSession:
         access: to the cluster, resolved.
         receive: is given, on the calling thread, what the run emits.
         name: of the engine's thread.
+        returned: called on the calling thread when it comes back from the engine's, before anything else it does.
 
     Attributes:
         settings: of the run; to be set before its first step.
@@ -42,13 +44,21 @@ class PodSession:
         removed: what `kill` achieved: True if the deletion was accepted or nothing had been created.
     """
 
-    def __init__(self, access: ClusterAccess, receive: Callable[[Any], None], *, name: str) -> None:
+    def __init__(
+        self,
+        access: ClusterAccess,
+        receive: Callable[[Any], None],
+        *,
+        name: str,
+        returned: Callable[[], None] = lambda: None,
+    ) -> None:
         self.access = access
         self.settings = RunSettings(base="base")
         self.request: dict[str, Any] | None = None
         self.pod: dict[str, Any] | None = None
         self.removed = True
         self._receive = receive
+        self._returned = returned
         self._engine = Engine(name)
         self._api: ApiClient | None = None
         self._run: PodRun | None = None
@@ -61,7 +71,14 @@ class PodSession:
             KpoMulticlusterError: what the step raises; it is an `AirflowException` too.
         """
         with airflow_errors():
-            return self._engine.call(self._step(step), self._receive)
+            try:
+                return self._engine.call(self._step(step), self._handed_over)
+            finally:
+                self._returned()
+
+    def _handed_over(self, item: Any) -> None:
+        self._returned()
+        self._receive(item)
 
     async def _step(self, step: Callable[[PodRun], Coroutine[Any, Any, T]]) -> T:
         if self._run is None:
@@ -83,8 +100,8 @@ class PodSession:
         self.pod, self.request = None, manifest
         try:
             self.pod = self.call(lambda run: run.create(manifest))
-        except ApiError as error:
-            if error.status < 500:
+        except KpoMulticlusterError as error:
+            if not error.in_doubt:
                 self.request = None
             raise
         return self.pod
@@ -149,16 +166,21 @@ class PodSession:
     async def _delete(self, grace_seconds: float | None, within_seconds: float) -> None:
         from kpo_multicluster.api.client import ApiClient
         from kpo_multicluster.api.retry import RetryPolicy
-        from kpo_multicluster.pods.run import delete_pod, find_submitted
+        from kpo_multicluster.pods.patience import Patience
+        from kpo_multicluster.pods.submission import delete_pod, find_submitted
 
         policy = RetryPolicy(budget_seconds=within_seconds)
         async with ApiClient(self.access, retry=policy, connect_timeout_seconds=within_seconds) as api:
+            known = self._api is not None and self._api.accepted
+            patience = Patience(
+                api, _say_nothing, accepted_seconds=within_seconds, unproven_seconds=within_seconds, accepted=known
+            )
             pod = self.pod
             if pod is None and self.request is not None:
                 # The request was on its way when the run was stopped: it may or may not have been carried out.
-                pod = await find_submitted(api, self.request)
+                pod = await patience.insist(partial(find_submitted, api, self.request))
             if pod is not None:
-                await delete_pod(api, pod, grace_seconds=grace_seconds)
+                await patience.insist(partial(delete_pod, api, pod, grace_seconds=grace_seconds))
 
     def where(self) -> str:
         """The pod and its cluster, for messages."""
@@ -187,3 +209,7 @@ class PodSession:
                 await self._api.close()
 
         self._engine.close(1.0 if self._engine.stopped else 5.0, last=last)
+
+
+async def _say_nothing(_text: str) -> None:
+    """For a deletion that may be made in a signal handler."""

@@ -76,7 +76,13 @@ class PodSteps(PodChoice):
             formatter=self.log_formatter,
             progress=self._calls.progress(lambda: self.remote_pod),
         )
-        session = PodSession(self._cluster_hook.access, self._task_log.receive, name=f"pod {self.task_id}")
+        session = PodSession(
+            self._cluster_hook.access,
+            self._task_log.receive,
+            name=f"pod {self.task_id}",
+            # A credential may have been renewed meanwhile: no log line may show it.
+            returned=self._cluster_hook.credential_mask.tell_airflow,
+        )
         self._session = session
         try:
             if self._killed:

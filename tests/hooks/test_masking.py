@@ -1,0 +1,229 @@
+"""No credential stands in a log: those that are given, those that are made, and those that are renewed on the way."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk._shared.secrets_masker import _secrets_masker, redact
+from airflow.sdk.execution_time import task_runner
+
+from kpo_multicluster.auth.access import ClusterAccess, Token, TokenSource, static_token
+from kpo_multicluster.cluster import token
+from kpo_multicluster.hooks.kubernetes import KubernetesHook
+from kpo_multicluster.hooks.masking import CredentialMask
+from kpo_multicluster.testing.cluster import EmbeddedCluster
+
+
+class Supervisor:
+    """Stands in for the channel to the supervisor."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.threads: set[threading.Thread] = set()
+
+    def send(self, message: Any) -> None:
+        self.told.append(message.value)
+        self.threads.add(threading.current_thread())
+
+    async def asend(self, message: Any) -> None:
+        self.send(message)
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
+    supervisor = Supervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    yield supervisor
+    masker: Any = _secrets_masker()
+    masker.reset_masker()
+
+
+class Tokens:
+    """Makes numbered tokens, each of which is used up at once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.source = TokenSource(self, source="test", clock=lambda: 0.0)
+
+    def __call__(self) -> Token:
+        self.count += 1
+        return Token(f"numbered-token-{self.count}", expires_at=0.0)
+
+
+def access(**fields: Any) -> ClusterAccess:
+    return ClusterAccess(**{"server": "https://10.0.0.1", "source": "test", **fields})
+
+
+def on_another_thread(work: Any) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_what_there_is_and_what_follows_is_masked(supervisor: Supervisor) -> None:
+    tokens, mask = Tokens(), CredentialMask()
+    tokens.source.current()
+    given = access(tokens=tokens.source)
+    assert mask.cover(given) is given
+    tokens.source.current()
+    assert supervisor.told == ["numbered-token-1", "numbered-token-2"]
+    assert redact("Bearer numbered-token-2.") == "Bearer ***."
+
+
+def test_only_the_main_thread_speaks_to_the_supervisor(supervisor: Supervisor) -> None:
+    tokens, mask = Tokens(), CredentialMask()
+    mask.cover(access(tokens=tokens.source))
+    on_another_thread(tokens.source.current)
+    on_another_thread(mask.tell_airflow)
+    assert supervisor.told == []
+    mask.tell_airflow()
+    mask.tell_airflow()
+    assert supervisor.told == ["numbered-token-1"]
+    assert supervisor.threads == {threading.main_thread()}
+
+
+async def test_on_an_event_loop_it_is_told_by_a_call_that_waits(supervisor: Supervisor) -> None:
+    tokens, mask = Tokens(), CredentialMask()
+    mask.cover(access(tokens=tokens.source))
+    tokens.source.current()
+    assert supervisor.told == []
+    await mask.tell_airflow_async()
+    assert supervisor.told == ["numbered-token-1"]
+
+
+def test_keys_and_passwords(supervisor: Supervisor) -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nhunter2hunter2\n-----END PRIVATE KEY-----\n"
+    plugin = TokenSource(lambda: Token("", None, "certificate", "pluginkey"), source="test")
+    mask = CredentialMask()
+    mask.cover(access(client_key=pem, proxy_url="http://me:s%2Fcret-word@proxy:1", tokens=plugin))
+    plugin.current()
+    for secret in (pem, base64.b64encode(pem.encode()).decode(), "s/cret-word", "pluginkey"):
+        assert secret.strip() not in str(redact(f"<{secret}>"))
+    assert redact("certificate") == "certificate"
+
+
+def test_what_a_reference_holds_inline(supervisor: Supervisor) -> None:
+    key = {"client_email": "pods@project.example", "private_key": "hunter2hunter2"}
+    document = {"users": [{"name": "alice", "user": {"password": "swordfish"}}]}
+    CredentialMask().cover_ref({"key_json": json.dumps(key), "document": document, "token": "inline-token"})
+    assert redact("hunter2hunter2 swordfish inline-token") == "*** *** ***"
+    assert redact("pods@project.example alice") == "pods@project.example alice"
+
+
+def test_the_hook_covers_what_it_resolves(supervisor: Supervisor) -> None:
+    hook = KubernetesHook(cluster=token("https://10.0.0.1", token="token-of-the-hook"))
+    assert hook.access.tokens is not None
+    assert supervisor.told == ["token-of-the-hook", "token-of-the-hook"]
+
+
+def test_a_static_token_is_told_once_it_is_asked_for(supervisor: Supervisor) -> None:
+    source = static_token("late-token", source="test")
+    CredentialMask().cover(access(tokens=source))
+    assert supervisor.told == []
+    source.current()
+    assert supervisor.told == ["late-token"]
+
+
+# A task that does what it should not: it writes the token that is in use to its log, by print and by its logger.
+_DAG = """
+from airflow.sdk import DAG
+from kpo_multicluster.callbacks import KubernetesPodOperatorCallback
+from kpo_multicluster.cluster import kubeconfig
+from kpo_multicluster.operators.pod import KubernetesPodOperator
+
+
+class Tell(KubernetesPodOperatorCallback):
+    @staticmethod
+    def tell(stage, operator):
+        token = operator._cluster_hook.access.tokens._held[0].value
+        print(f"<{stage} printed> {token[::-1]} {token} .")
+        operator.log.info("<%s logged> %s .", stage, token)
+
+    @staticmethod
+    def on_pod_creation(*, operator, **kwargs):
+        Tell.tell("begin", operator)
+
+    @staticmethod
+    def on_pod_cleanup(*, operator, **kwargs):
+        Tell.tell("end", operator)
+
+
+with DAG("telling"):
+    KubernetesPodOperator(
+        task_id="tell",
+        cluster=kubeconfig(PATH),
+        image="alpine:3",
+        cmds=["sh", "-c", "echo at work; sleep 3"],
+        callbacks=Tell,
+    )
+"""
+# Hands out the tokens of a file one after the other; each lasts a second, and the pod for longer.
+_PLUGIN = """
+import datetime, json, pathlib, sys
+directory = pathlib.Path(sys.argv[1])
+tokens = (directory / "tokens").read_text().split()
+count = len(list(directory.glob("used-*")))
+(directory / f"used-{count}").touch()
+end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=1)
+status = {"token": tokens[min(count, len(tokens) - 1)], "expirationTimestamp": end.strftime("%Y-%m-%dT%H:%M:%SZ")}
+print(json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}))
+"""
+
+
+def test_a_task_that_logs_the_tokens_it_is_let_in_by(tmp_path: Path) -> None:
+    dags, state = tmp_path / "dags", tmp_path / "state"
+    dags.mkdir()
+    state.mkdir()
+    with EmbeddedCluster("telling") as cluster:
+        tokens = [cluster.issue_token() for _ in range(50)]
+        (state / "tokens").write_text("\n".join(tokens))
+        config = cluster.kubeconfig()
+        config["users"][0]["user"] = {
+            "exec": {
+                "apiVersion": "client.authentication.k8s.io/v1",
+                "command": sys.executable,
+                "args": ["-c", _PLUGIN, str(state)],
+                "interactiveMode": "Never",
+            }
+        }
+        (tmp_path / "config").write_text(json.dumps(config))
+        (dags / "telling.py").write_text(_DAG.replace("PATH", repr(str(tmp_path / "config"))))
+        ran = subprocess.run(
+            [
+                sys.executable,
+                str(Path(__file__).with_name("supervised.py")),
+                *("telling", "tell", "telling.py", str(tmp_path / "log")),
+            ],
+            env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(dags)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    log = (tmp_path / "log").read_text()
+    assert ran.returncode == 0, f"{ran.stdout}\n{log}"
+    used = len(list(state.glob("used-*")))
+    assert used > 1
+    lines = [json.loads(line)["event"] for line in log.splitlines()]
+    told = [line for line in lines if line.startswith("<")]
+    assert [line.partition(">")[0] for line in told] == [
+        "<begin printed",
+        "<begin logged",
+        "<end printed",
+        "<end logged",
+    ]
+    assert all(line.endswith("*** .") for line in told), told
+    assert not [token for token in tokens if token in log or token in ran.stdout]
+    backwards = {line.split()[2][::-1] for line in told if "printed" in line}
+    assert len(backwards) == 2, "the token was renewed in between"
+    assert backwards <= set(tokens), "it would have been readable"
