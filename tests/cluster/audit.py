@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _ARRIVED = "RequestReceived"
-_COMPLETION_TIMEOUT_SECONDS = 5.0
+_COMPLETION_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)

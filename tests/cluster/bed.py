@@ -25,7 +25,7 @@ from .processes import recorded, wait_for
 KUBECONFIG = STATE / "kubeconfig"
 OLD_LOGS = STATE.with_name(f"{STATE.name}-logs")
 
-_HEALTH_TIMEOUT_SECONDS = 5.0
+_HEALTH_TIMEOUT_SECONDS = 30.0
 _ACCOUNT_TIMEOUT_SECONDS = 60.0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from .errors import ClusterError
 
 _ROOT = Path("/sys/fs/cgroup")
-_TIMEOUT_SECONDS = 5.0
+_TIMEOUT_SECONDS = 30.0
 
 
 def make(name: str) -> None:

@@ -16,7 +16,7 @@ from .errors import ClusterError, RefusedError
 from .kubeconfig import Entry
 
 _REQUEST_SECONDS = 60.0
-_WAIT_SECONDS = 60.0
+_WAIT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)

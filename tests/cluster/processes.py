@@ -30,8 +30,8 @@ _RECORD_AND_BECOME = (
     f'{{ read -r boot <{_BOOT_ID} && read -r stat </proc/self/stat && printf "%s %s\\n" "$boot" "$stat" >"$0" && '
     'exec "$@"; } &'
 )
-_KILL_TIMEOUT_SECONDS = 15.0
-_RECORD_TIMEOUT_SECONDS = 2.0
+_KILL_TIMEOUT_SECONDS = 60.0
+_RECORD_TIMEOUT_SECONDS = 10.0
 # Nothing else of the starter's environment: a proxy set there, say, is not meant for these programs.
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

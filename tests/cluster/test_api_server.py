@@ -16,7 +16,7 @@ from .clients import Client
 from .fixtures import MakeNamespace, RealClusters
 from .kubeconfig import Entry
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
 class TokenReviewer(http.server.BaseHTTPRequestHandler):

@@ -54,7 +54,7 @@ def test_a_record_of_another_boot_means_no_process(tmp_path: Path, sleeper: Proc
 def test_the_starters_environment_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example")
     process = launch(["env"], record=tmp_path / "record", log=tmp_path / "log")
-    wait_for(lambda: None if process.alive else True, what="env", needs=[], log=tmp_path / "log", timeout_seconds=10)
+    wait_for(lambda: None if process.alive else True, what="env", needs=[], log=tmp_path / "log", timeout_seconds=60)
     said = (tmp_path / "log").read_text()
     assert "PATH=" in said
     assert "proxy" not in said
@@ -64,7 +64,7 @@ def test_waiting_ends_with_the_process_and_shows_its_last_words(tmp_path: Path) 
     log = tmp_path / "log"
     process = launch(["sh", "-c", "echo I cannot go on; exit 1"], record=tmp_path / "record", log=log)
     with pytest.raises(ClusterError, match=r"the thing: its process has ended(.|\n)*I cannot go on"):
-        wait_for(lambda: None, what="the thing", needs=[process], log=log, timeout_seconds=10)
+        wait_for(lambda: None, what="the thing", needs=[process], log=log, timeout_seconds=60)
 
 
 def test_waiting_ends_with_the_time(tmp_path: Path, sleeper: Process) -> None:

@@ -13,7 +13,7 @@ from .clients import Client
 from .errors import ClusterError, RefusedError
 from .fixtures import MakeNamespace, RealClusters
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 READ_PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}
 
@@ -65,7 +65,6 @@ def test_a_pod_runs_and_its_log_is_read(client: Client, pods: str, capsys: pytes
                 f"\n  {client.context}, {attempt} pod: ended after {terminated:.2f} s, Succeeded {succeeded:.2f} s",
                 end="",
             )
-    assert succeeded < 30
 
 
 def test_a_command_runs_in_a_container(client: Client, pods: str) -> None:

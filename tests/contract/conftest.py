@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,13 @@ Create = Callable[[Object], Awaitable[Pod]]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _POD_MARK)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # A case may wait twice as long as for one thing (`Pod.until`) before it is given up.
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture(scope="session", params=["embedded", pytest.param("kubernetes", marks=pytest.mark.cluster)])

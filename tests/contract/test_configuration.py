@@ -267,7 +267,7 @@ async def test_a_termination_message_is_cut_to_its_last_4_kib(pod: Pod) -> None:
 LOG_POLICY = {"terminationMessagePolicy": "FallbackToLogsOnError"}
 
 
-@pytest.mark.pod(container("seq 100; sleep 0.5; exit 1", **LOG_POLICY))
+@pytest.mark.pod(container("seq 100; sleep 2; exit 1", **LOG_POLICY))
 async def test_a_termination_message_from_a_log_is_its_last_80_lines(pod: Pod) -> None:
     assert (await pod.ended())["message"].split() == [str(n) for n in range(21, 101)]
 

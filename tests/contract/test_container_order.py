@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .pods import IDLE, WAIT, Object, Pod, container
+from .pods import IDLE, UNTIL_TOLD, WAIT, Object, Pod, container
 
 SHARED = {"name": "shared", "emptyDir": {}}
 MOUNT = [{"name": "shared", "mountPath": "/shared"}]
@@ -32,7 +32,7 @@ async def test_they_run_one_after_the_other_and_before_the_rest(pod: Pod) -> Non
     ]
 
 
-@pytest.mark.pod(container(), initContainers=[container("sleep 2", name="first"), container(name="second")])
+@pytest.mark.pod(container(), initContainers=[container(UNTIL_TOLD, name="first"), container(name="second")])
 async def test_while_one_runs_the_rest_waits(pod: Pod) -> None:
     await pod.running("first")
     assert pod.phase == "Pending"
@@ -41,6 +41,7 @@ async def test_while_one_runs_the_rest_waits(pod: Pod) -> None:
     initialized = pod.conditions()["Initialized"]
     assert (initialized["status"], initialized["reason"]) == ("False", "ContainersNotInitialized")
     assert initialized["message"] == "containers with incomplete status: [first second]"
+    await pod.go("first")
     assert await pod.over() == "Succeeded"
     assert pod.conditions()["Initialized"]["status"] == "True"
 
@@ -82,7 +83,7 @@ def sidecar(script: str, **fields: Any) -> Object:
 
 
 @pytest.mark.pod(
-    container("sleep 1.5; ls /shared", volumeMounts=MOUNT),
+    container(f"{UNTIL_TOLD}; ls /shared", volumeMounts=MOUNT),
     initContainers=[sidecar(f"trap 'echo asked; exit 0' TERM; echo up; touch /shared/up; {IDLE}", volumeMounts=MOUNT)],
     volumes=[SHARED],
 )
@@ -91,6 +92,8 @@ async def test_a_sidecar_starts_before_the_base_and_ends_after_it(pod: Pod) -> N
     status = pod.container("side")
     assert (status["ready"], status["started"], list(status["state"])) == (True, True, ["running"])
     assert pod.conditions()["Initialized"]["status"] == "True"
+    await pod.said("up", "side")
+    await pod.go()
     assert await pod.over() == "Succeeded"
     assert await pod.log() == "up\n"
     assert await pod.log("side") == "up\nasked\n"
@@ -99,8 +102,10 @@ async def test_a_sidecar_starts_before_the_base_and_ends_after_it(pod: Pod) -> N
     assert ended["side"]["finishedAt"] >= ended["base"]["finishedAt"]
 
 
-@pytest.mark.pod(container("sleep 0.5"), initContainers=[sidecar(f"trap 'exit 9' TERM; {IDLE}")])
+@pytest.mark.pod(container(UNTIL_TOLD), initContainers=[sidecar(f"trap 'exit 9' TERM; echo up; {IDLE}")])
 async def test_a_sidecar_s_exit_code_does_not_count(pod: Pod) -> None:
+    await pod.said("up", "side")
+    await pod.go()
     assert await pod.over() == "Succeeded"
     assert pod.container("side")["state"]["terminated"]["exitCode"] == 9
 

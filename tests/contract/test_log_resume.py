@@ -22,7 +22,7 @@ from .conftest import Create, Start
 from .cuts import Cut, CuttingClient, Relay
 from .pods import PYTHON_IMAGE, Object, Pod, container, manifest
 
-_SECONDS = 60
+_SECONDS = 120
 
 
 @dataclass
@@ -78,7 +78,7 @@ def python(program: str) -> Object:
     return {**container(), "image": PYTHON_IMAGE, "command": ["python", "-u", "-c", f"import sys, time\n{program}"]}
 
 
-BURST = "for n in range(1000): print('line', n)\ntime.sleep(0.5)"
+BURST = "for n in range(1000): print('line', n)\ntime.sleep(2)"
 
 
 @pytest.mark.pod(python(BURST))
@@ -98,7 +98,7 @@ for part in range(4):
     time.sleep(0.7)
 print()
 print('after')
-time.sleep(0.5)
+time.sleep(2)
 """
 
 
@@ -122,7 +122,7 @@ for n in range(2000):
     print(n, file=sys.stdout if n % 2 else sys.stderr)
     if n % 100 == 0:
         time.sleep(0.05)
-time.sleep(0.5)
+time.sleep(2)
 """
 
 
@@ -154,7 +154,7 @@ async def test_a_later_follower_goes_on_where_an_earlier_one_was(cluster: Cluste
     pod = await start("for n in $(seq 40); do echo $n; sleep 0.05; done")
     lines: list[str] = []
     stored: list[int] | None = None
-    await pod.running()
+    await pod.began()
     for goal in (7, 19, 33):
         followed = Followed()
         async with ApiClient(cluster.access) as api:
@@ -174,7 +174,9 @@ async def test_a_later_follower_goes_on_where_an_earlier_one_was(cluster: Cluste
 
 async def test_connections_are_cut(cluster: Cluster, start: Start) -> None:
     """Not only the log's: the watch goes the same way."""
-    pod = await start("for n in $(seq 40); do echo $n; sleep 0.1; done; exit 3")
+    pauses = "case $n in 8|16|32) until [ -e /tmp/$n ]; do sleep 0.1; done;; esac"
+    pod = await start(f"for n in $(seq 40); do echo $n; sleep 0.1; {pauses}; done; exit 3")
+    await pod.running()
     followed = Followed()
     async with (
         Relay(cluster.access) as relay,
@@ -182,10 +184,11 @@ async def test_connections_are_cut(cluster: Cluster, start: Start) -> None:
         following(api, pod, followed) as task,
     ):
         cut = 0
-        for goal in (5, 12, 25):
+        for goal, pause in ((5, 8), (12, 16), (25, 32)):
             while len(followed.lines) < goal and not task.done():
                 await asyncio.sleep(0.01)
             cut += relay.cut()
+            await pod.execute("touch", f"/tmp/{pause}")
         await asyncio.wait_for(task, _SECONDS)
     assert cut >= 3
     assert followed.lines == [str(n) for n in range(1, 41)]
@@ -200,7 +203,7 @@ while not os.path.exists('/tmp/go'):
     time.sleep(0.05)
 for n in range(11_000, 11_005):
     print(n, 'after')
-time.sleep(0.5)
+time.sleep(2)
 """
 
 

@@ -130,7 +130,7 @@ def test_a_failed_pod_that_is_kept(cluster: Cluster, namespace: str, run: Run) -
 
 def test_a_pod_that_finds_no_node(cluster: Cluster, namespace: str, run: Run) -> None:
     with pytest.raises(PodStartError) as raised:
-        run(node_selector={"example.com/kind": "none-such"}, schedule_timeout_seconds=2)
+        run(node_selector={"example.com/kind": "none-such"}, schedule_timeout_seconds=10 if cluster.real else 2)
     assert "node(s) didn't match Pod's node affinity/selector" in str(raised.value)
     assert cluster.pods(namespace) == []
 
@@ -149,7 +149,8 @@ def test_a_pod_that_cannot_start_is_not_waited_for(
     began = time.monotonic()
     with pytest.raises(PodStartError, match=text):
         run(**arguments)
-    assert time.monotonic() - began < 30
+    # The 120 seconds that a start may take are not waited for.
+    assert time.monotonic() - began < 100
     assert cluster.pods(namespace) == []
 
 
@@ -159,13 +160,13 @@ def test_a_program_that_is_not_there(run: Run) -> None:
     assert "StartError" in str(raised.value)
 
 
-def test_a_deadline_of_the_pod(run: Run) -> None:
+def test_a_deadline_of_the_pod(cluster: Cluster, run: Run) -> None:
     with pytest.raises(PodFailedError, match="DeadlineExceeded"):
-        run(f"trap 'exit 0' TERM; {IDLE}", active_deadline_seconds=2)
+        run(f"trap 'exit 0' TERM; {IDLE}", active_deadline_seconds=10 if cluster.real else 3)
 
 
 def test_20000_lines(run: Run, lines: Lines) -> None:
-    run("seq 20000; sleep 0.5")
+    run("seq 20000; sleep 2")
     assert printed(lines()) == [str(n) for n in range(1, 20001)]
 
 
@@ -191,7 +192,7 @@ def in_background(act: Callable[[], None]) -> threading.Thread:
 
 
 def wait_for(lines: Lines, text: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not any(text in line for line in lines()):
         assert time.monotonic() < deadline, lines()
         time.sleep(0.02)
@@ -212,7 +213,8 @@ def test_a_task_that_is_killed(cluster: Cluster, namespace: str, make: Make, lin
     try:
         with pytest.raises(PodRunError, match=f"The task was killed. Pod {namespace}/task-"):
             operator.execute(context_of(FakeTaskInstance("task")))
-        assert time.monotonic() - sent[0] < 5
+        # Its program would have gone on for an hour.
+        assert time.monotonic() - sent[0] < 60
     finally:
         killer.join()
         signal.signal(signal.SIGTERM, before)
