@@ -40,7 +40,13 @@ _TEXT_LIMIT = 2000
 
 
 class KpoMulticlusterError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package.
+
+    Attributes:
+        in_doubt: whether what was asked for may have been done all the same, as a try of it got no answer.
+    """
+
+    in_doubt: bool = False
 
 
 class ConfigurationError(KpoMulticlusterError):
@@ -71,7 +77,16 @@ class MissingExtraError(ConfigurationError):
 
 
 class CredentialError(KpoMulticlusterError):
-    """A credential could not be obtained or renewed."""
+    """A credential could not be obtained or renewed.
+
+    Args:
+        message: as for any error.
+        final: whether asking again is of no use: who issues credentials refused, or what they are made from is wrong.
+    """
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 class ExecPluginError(CredentialError):

@@ -55,6 +55,11 @@ class ApiClient:
         self._request_seconds = request_timeout_seconds
         self._connection = Connection(access, retry=retry, connect_timeout_seconds=connect_timeout_seconds, clock=clock)
 
+    @property
+    def accepted(self) -> bool:
+        """Whether the server has taken this client's credential at least once: a later refusal may pass."""
+        return self._connection.accepted
+
     async def __aenter__(self) -> Self:
         return self
 

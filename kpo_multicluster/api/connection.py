@@ -96,8 +96,17 @@ class Try:
 class _Failure:
     error: KpoMulticlusterError
     transient: bool
+    maybe_done: bool
     retry_after_seconds: float = 0.0
     limit_seconds: float | None = None
+
+
+@dataclass
+class _Tries:
+    """Those of one call so far; one of them may have been carried out although it got no answer."""
+
+    pauses: Backoff
+    maybe_done: bool = False
 
 
 class Connection:
@@ -128,7 +137,13 @@ class Connection:
         self._opened: tuple[aiohttp.ClientSession, ClusterConnector] | None = None
         self._tls: tuple[tuple[str | None, str | None], ssl.SSLContext] | None = None
         self._answered = False
+        self._accepted = False
         self._closed = False
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the server has taken this client's credential at least once."""
+        return self._accepted
 
     def call(
         self,
@@ -154,8 +169,15 @@ class Connection:
             ConnectError: the server could not be reached or did not answer.
             CredentialError: there is no credential to call it with.
         """
-        pauses = Backoff(call.policy, self.clock)
-        replayed = False
+        tries = _Tries(Backoff(call.policy, self.clock))
+        try:
+            return await self._run(call, attempt, tries)
+        except KpoMulticlusterError as error:
+            error.in_doubt = tries.maybe_done
+            raise
+
+    async def _run(self, call: Call, attempt: Callable[[Try], Awaitable[Result]], tries: _Tries) -> Result:
+        pauses, replayed = tries.pauses, False
         while True:
             token = await self._current_token()
             session = await self._open_session()
@@ -164,6 +186,7 @@ class Connection:
                 return await attempt(tried)
             except (ApiError, FaultError, *LIBRARY_ERRORS) as error:
                 failure = self._read(error, call, tried, pauses)
+            tries.maybe_done = tries.maybe_done or failure.maybe_done
             # Raised out here, the library's error, which holds the request's headers, is not chained to ours.
             if isinstance(failure.error, UnauthorizedError) and token is not None and not replayed:
                 await self._replace(token)
@@ -295,7 +318,7 @@ class Connection:
     def _read(self, error: BaseException, call: Call, tried: Try, pauses: Backoff) -> _Failure:
         if isinstance(error, ApiError):
             retried = error.status in _RETRIED_STATUSES if call.repeatable else isinstance(error, ThrottledError)
-            return _Failure(error, retried, error.retry_after_seconds or 0.0)
+            return _Failure(error, retried, error.status >= 500, error.retry_after_seconds or 0.0)
         fault = fault_of(
             error, host=self._host, connect_seconds=tried.connect_seconds, answer_seconds=call.answer_seconds
         )
@@ -303,12 +326,15 @@ class Connection:
         return _Failure(
             fault.error(request=call.request, source=self.access.source, via=self._via, tries=tries),
             transient=not self._closed and fault.transient and (call.repeatable or fault.unsent),
+            maybe_done=not fault.unsent,
             limit_seconds=None if self._answered else self._connect_seconds,
         )
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         # The library calls this for every answer, those to a WebSocket's upgrade included.
         self._answered = True
+        # What is wrong with a server, or stands before it, says nothing of who asks.
+        self._accepted = self._accepted or (response.status != 401 and response.status < 500)
         if response.status < 300:
             return
         try:

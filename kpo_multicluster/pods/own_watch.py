@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
 
-from kpo_multicluster.errors import CredentialError, ForbiddenError, GoneError, UnauthorizedError
+from kpo_multicluster.errors import ForbiddenError, GoneError
 from kpo_multicluster.pods.monitor import PodMonitor, Warn
+from kpo_multicluster.pods.patience import Patience
 from kpo_multicluster.pods.resources import pods_path
-
-T = TypeVar("T")
+from kpo_multicluster.pods.submission import read_pod
 
 POLL_SECONDS = 2.0
-# For a token service that is away, or an API server that cannot ask the one who knows the token.
-REFUSED_SECONDS = 120.0
 
 
 async def watch_alone(monitor: PodMonitor, warn: Warn) -> None:
@@ -33,48 +29,24 @@ async def watch_alone(monitor: PodMonitor, warn: Warn) -> None:
     Raises:
         KpoMulticlusterError: the pod can no longer be observed.
     """
-    metadata, loop = monitor.pod["metadata"], asyncio.get_running_loop()
+    metadata, loop, patience = monitor.pod["metadata"], asyncio.get_running_loop(), Patience(monitor.api, warn)
     version, stale = str(metadata.get("resourceVersion", "")), 0
     while not monitor.deleted:
         began = loop.time()
         try:
-            await patiently(partial(_watch, monitor, version), warn)
+            await patience.insist(partial(_watch, monitor, version))
         except GoneError:
             # Where even what was just listed is too old, this amounts to reading the pod at intervals.
             stale = stale + 1 if loop.time() - began < POLL_SECONDS else 0
             if stale > 1:
                 await asyncio.sleep(min(POLL_SECONDS, 0.1 * 2**stale))
-            version = await patiently(partial(_list, monitor), warn)
+            version = await patience.insist(partial(_list, monitor))
         except ForbiddenError as error:
             await warn(
                 f"This role may not watch pods ({error.detail or error}): reading the pod every {POLL_SECONDS:g} s "
                 "instead. Grant the verb 'watch' on pods to be told of changes at once."
             )
-            await _poll(monitor, warn)
-
-
-async def patiently(observe: Callable[[], Awaitable[T]], warn: Warn) -> T:
-    """Asks again for a while where a credential cannot be had or is refused: the pod is well all the same.
-
-    Raises:
-        KpoMulticlusterError: any other error at once, and these after `REFUSED_SECONDS`.
-    """
-    loop, said = asyncio.get_running_loop(), False
-    deadline = loop.time() + REFUSED_SECONDS
-    while True:
-        began = loop.time()
-        try:
-            return await observe()
-        except (CredentialError, UnauthorizedError) as error:
-            if loop.time() - began > POLL_SECONDS:
-                # It worked in between.
-                said, deadline = False, loop.time() + REFUSED_SECONDS
-            if loop.time() >= deadline:
-                raise
-            if not said:
-                await warn(f"The pod cannot be observed: {error} Trying again for {REFUSED_SECONDS:g} s.")
-                said = True
-            await asyncio.sleep(POLL_SECONDS)
+            await _poll(monitor, patience)
 
 
 def _selecting(monitor: PodMonitor) -> dict[str, str]:
@@ -97,18 +69,20 @@ async def _list(monitor: PodMonitor) -> str:
     A list, as its version is that of the whole collection: the pod's own, as a GET tells it, is that of its last
     change and may be just what is too old to watch from.
     """
-    path = pods_path(monitor.pod["metadata"]["namespace"])
+    metadata = monitor.pod["metadata"]
+    path = pods_path(metadata["namespace"])
     try:
         found = await monitor.api.request("GET", path, params=_selecting(monitor))
     except ForbiddenError:
-        await monitor.read()
+        pod = await read_pod(monitor.api, metadata["namespace"], metadata["name"])
+        monitor.saw(pod or monitor.pod, deleted=pod is None)
         return ""
     items = found.get("items") or []
     monitor.saw(items[0] if items else monitor.pod, deleted=not items)
     return str(found["metadata"].get("resourceVersion", ""))
 
 
-async def _poll(monitor: PodMonitor, warn: Warn) -> None:
+async def _poll(monitor: PodMonitor, patience: Patience) -> None:
     while not monitor.deleted:
-        await patiently(monitor.read, warn)
+        await patience.insist(monitor.read)
         await asyncio.sleep(POLL_SECONDS)

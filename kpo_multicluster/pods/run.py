@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from kpo_multicluster.api.client import ApiClient, ExecResult
@@ -24,11 +25,11 @@ from kpo_multicluster.errors import (
 from kpo_multicluster.pods.emitted import Notice, PodEvent
 from kpo_multicluster.pods.events import as_event, list_events, tell_events
 from kpo_multicluster.pods.followers import LogFollowers
-from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION
 from kpo_multicluster.pods.logs import LogCursor
 from kpo_multicluster.pods.monitor import Observe, PodMonitor
 from kpo_multicluster.pods.outcome import judge
 from kpo_multicluster.pods.own_watch import watch_alone
+from kpo_multicluster.pods.patience import Patience
 from kpo_multicluster.pods.resources import pod_path, pods_path
 from kpo_multicluster.pods.settings import RunSettings
 from kpo_multicluster.pods.status import (
@@ -42,10 +43,7 @@ from kpo_multicluster.pods.status import (
     uid_of,
     waiting_for,
 )
-
-# For a namesake to end, and for a quota that is counted anew.
-_CONFLICT_SECONDS = 30.0
-_CONFLICT_PAUSE_SECONDS = 0.5
+from kpo_multicluster.pods.submission import create_pod, delete_pod
 
 
 class PodRun:
@@ -71,6 +69,7 @@ class PodRun:
         self._observe = observe
         self._monitor: PodMonitor | None = None
         self._followers: LogFollowers | None = None
+        self._patience = Patience(api, self._warn)
 
     @property
     def monitor(self) -> PodMonitor:
@@ -99,7 +98,7 @@ class PodRun:
         Raises:
             KpoMulticlusterError: the list was refused or not answered.
         """
-        answer = await self.api.request("GET", pods_path(namespace), params={"labelSelector": selector})
+        answer = await self._request("GET", pods_path(namespace), params={"labelSelector": selector})
         return list(answer.get("items") or ())
 
     async def read(self, namespace: str, name: str) -> dict[str, Any] | None:
@@ -109,9 +108,12 @@ class PodRun:
             KpoMulticlusterError: the request was refused or not answered.
         """
         try:
-            return await self.api.request("GET", pod_path({"metadata": {"namespace": namespace, "name": name}}))
+            return await self._request("GET", pod_path({"metadata": {"namespace": namespace, "name": name}}))
         except NotFoundError:
             return None
+
+    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        return await self._patience.insist(partial(self.api.request, method, path, **options))
 
     async def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Creates the pod. The request may be repeated: one that was carried out unheard is recognised and adopted.
@@ -120,22 +122,7 @@ class PodRun:
             ConflictError: another pod has that name.
             KpoMulticlusterError: the request was refused or not answered.
         """
-        namespace, loop = manifest["metadata"]["namespace"], asyncio.get_running_loop()
-        deadline = loop.time() + _CONFLICT_SECONDS
-        while True:
-            try:
-                pod = await self.api.request("POST", pods_path(namespace), body=manifest)
-                break
-            except ConflictError as error:
-                existing = await self.read(namespace, manifest["metadata"]["name"])
-                if existing is not None and _attempt(manifest) is not None and _attempt(existing) == _attempt(manifest):
-                    pod = existing
-                    break
-                if loop.time() >= deadline or not (existing is None or "deletionTimestamp" in existing["metadata"]):
-                    raise _foreign(error) from error
-            # A pod of that name is about to go, or something else stood in the way, such as a quota being counted.
-            await asyncio.sleep(_CONFLICT_PAUSE_SECONDS)
-        return await self.adopt(pod)
+        return await self.adopt(await create_pod(self.api, manifest, self._patience))
 
     async def adopt(self, pod: dict[str, Any]) -> dict[str, Any]:
         """Makes this run be about an existing pod, and no longer about another."""
@@ -196,7 +183,7 @@ class PodRun:
         if await self.monitor.wait(settled, timeout_seconds=timeout_seconds):
             return True
         # A pod that started while the cluster could not be heard is not late.
-        await self.monitor.look()
+        await self._patience.insist(self.monitor.look)
         return self.monitor.deleted or settled(self.pod)
 
     def _too_late(self, parameter: str, seconds: float) -> PodStartTimeoutError:
@@ -256,7 +243,8 @@ class PodRun:
                 f"Container {container!r} of pod {name_of(self.pod)} did not start within {seconds:g} s "
                 f"(startup_timeout_seconds): {waiting_for(self.pod)}."
             )
-        return await self.api.exec(pod_path(self.pod, "exec"), command, container=container)
+        path = pod_path(self.pod, "exec")
+        return await self._patience.insist(partial(self.api.exec, path, command, container=container))
 
     async def events(self) -> list[PodEvent]:
         """The pod's events so far, oldest first.
@@ -264,7 +252,8 @@ class PodRun:
         Raises:
             KpoMulticlusterError: the list was refused or not answered.
         """
-        return [as_event(event) for event in (await list_events(self.api, self.pod))[0]]
+        events, _ = await self._patience.insist(partial(list_events, self.api, self.pod))
+        return [as_event(event) for event in events]
 
     async def label(self, pod: dict[str, Any], labels: dict[str, str]) -> None:
         """Adds labels to a pod, if it is still there.
@@ -275,7 +264,7 @@ class PodRun:
         body = {"metadata": {"uid": uid_of(pod), "labels": labels}}
         # A uid that differs is a conflict: another pod under the same name, which is none of ours.
         with contextlib.suppress(NotFoundError, ConflictError):
-            await self.api.request("PATCH", pod_path(pod), body=body, content_type="application/merge-patch+json")
+            await self._request("PATCH", pod_path(pod), body=body, content_type="application/merge-patch+json")
 
     async def delete(self, pod: dict[str, Any], *, grace_seconds: float | None = None) -> None:
         """Asks for a pod's deletion, pinned by its uid; one that is already gone is fine.
@@ -283,7 +272,7 @@ class PodRun:
         Raises:
             KpoMulticlusterError: the request was refused or not answered.
         """
-        await delete_pod(self.api, pod, grace_seconds=grace_seconds)
+        await self._patience.insist(partial(delete_pod, self.api, pod, grace_seconds=grace_seconds))
 
     async def close(self) -> None:
         """Ends the watch and the followers; the API client stays open."""
@@ -291,49 +280,3 @@ class PodRun:
             await self._followers.close()
         if self._monitor is not None:
             await self._monitor.close()
-
-
-async def delete_pod(api: ApiClient, pod: dict[str, Any], *, grace_seconds: float | None = None) -> None:
-    """Asks for a pod's deletion, pinned by its uid; one that is already gone is fine.
-
-    Raises:
-        KpoMulticlusterError: the request was refused or not answered.
-    """
-    options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid_of(pod)}}
-    if grace_seconds is not None:
-        options["gracePeriodSeconds"] = int(grace_seconds)
-    with contextlib.suppress(NotFoundError, ConflictError):
-        await api.request("DELETE", pod_path(pod), body=options)
-
-
-def _foreign(conflict: ConflictError) -> ConflictError:
-    return ConflictError(
-        conflict.status,
-        request=conflict.request,
-        reason=conflict.reason,
-        body=conflict.body,
-        detail=f"{conflict.detail}. It was not created by this attempt of this task: use random_name_suffix=True, "
-        "or another name, or delete it",
-    )
-
-
-def _attempt(pod: dict[str, Any]) -> str | None:
-    value = (pod["metadata"].get("annotations") or {}).get(ATTEMPT_ANNOTATION)
-    return None if value is None else str(value)
-
-
-async def find_submitted(api: ApiClient, manifest: dict[str, Any], *, tries: int = 3) -> dict[str, Any] | None:
-    """The pod that a request of unknown fate created, recognised by the attempt it carries; None if there is none.
-
-    Raises:
-        KpoMulticlusterError: the cluster did not answer.
-    """
-    for left in reversed(range(tries)):
-        try:
-            pod = await api.request("GET", pod_path(manifest))
-        except NotFoundError:
-            # The request may still be on its way through a proxy or an admission webhook.
-            await asyncio.sleep(0.3 if left else 0)
-            continue
-        return pod if _attempt(pod) == _attempt(manifest) else None
-    return None
