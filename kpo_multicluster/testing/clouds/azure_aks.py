@@ -200,7 +200,7 @@ class ResourceManager:
     def _put(self, cluster: ManagedCluster, request: Request, name: str, group: NodeGroup | None) -> Response:
         key, properties = cluster.name.id, request.json.get("properties")
         if not _POOL_NAME.fullmatch(name) or not isinstance(properties, dict):
-            text = f"The value of parameter agentPoolName is invalid: {name!r} is not at most 12 lower-case letters or digits."
+            text = f"The value of parameter agentPoolName is invalid: {name!r} is not 1 to 12 letters or digits."
             return arm_error(400, "InvalidParameter", text)
         refusal = self._unready(request, key, group)
         if refusal is not None:

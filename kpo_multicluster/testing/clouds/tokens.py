@@ -75,14 +75,18 @@ class TokenBook:
             if to in (None, token.identity.name) and (audience is None or audience in token.audience.split())
         )
 
+    def find(self, value: str) -> IssuedToken | None:
+        """The token, good or not; None for one that was never issued."""
+        with self._lock:
+            return self._issued.get(value)
+
     def good(self, value: str) -> IssuedToken:
         """The token, if it is still good.
 
         Raises:
             TokenRefused: it was never issued, has expired, or was revoked.
         """
-        with self._lock:
-            token = self._issued.get(value)
+        token = self.find(value)
         if token is None:
             raise TokenRefused("it was not issued here")
         if token.revoked:

@@ -1,0 +1,304 @@
+"""An emulated AWS: STS and EKS, on loopback.
+
+    with FakeAws() as aws:
+        user = aws.add_user("airflow", account="111111111111")
+        role = aws.add_role("arn:aws:iam::222222222222:role/airflow-pods", trusted=(user.arn,), external_id="team-7")
+        gpu = aws.add_cluster("gpu", account="222222222222", cluster=embedded)
+        ref = gpu.ref(conn_id="aws_remote", role_arn=role.arn, external_id="team-7")
+
+boto3 talks to it unmodified, with `endpoint_url` or `$AWS_ENDPOINT_URL_EKS` and `$AWS_ENDPOINT_URL_STS`. EKS itself is
+moto's, and so is what its clusters and node groups look like; moto is imported when the first of these starts. What
+moto keeps belongs to the process, so only one of these can run in it at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from kpo_multicluster.clouds import eks
+from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.testing.clouds.aws_eks import AwsName, EksApi
+from kpo_multicluster.testing.clouds.aws_sts import AwsRole, AwsUser, SecurityTokens, eks_error, sts_error
+from kpo_multicluster.testing.clouds.identity import Identity, TokenRefused
+from kpo_multicluster.testing.clouds.node_groups import NodeGroups
+from kpo_multicluster.testing.clouds.server import CloudFaults, LoopbackServer, Record, Request, Response, Service
+from kpo_multicluster.testing.clouds.tokens import TokenBook
+from kpo_multicluster.testing.clouds.verify_eks import TOKEN_LIFE_SECONDS, AccessKey, EksTokenVerifier
+
+if TYPE_CHECKING:
+    from kpo_multicluster.testing.cluster import EmbeddedCluster
+
+DEFAULT_ACCOUNT = "111111111111"
+DEFAULT_REGION = "us-east-2"
+_ROLE_ARN = re.compile(r"arn:[\w-]+:iam::\d{12}:role/[\w+=,.@/-]+")
+
+
+@dataclass(frozen=True)
+class AwsCluster:
+    """A cluster of an emulated AWS.
+
+    Attributes:
+        cloud: it is in.
+        name: where it is.
+    """
+
+    cloud: FakeAws
+    name: AwsName
+
+    def identify(self, token: str) -> Identity:
+        """Tells the ARN that a token for this cluster speaks for.
+
+        Raises:
+            TokenRefused: it speaks for no one.
+        """
+        return self.cloud.identify_for(self.name, token)
+
+    def ref(self, **options: Any) -> ClusterRef:
+        """How a DAG names it, with this emulator in place of AWS.
+
+        Args:
+            **options: of `eks()`, such as the credentials.
+        """
+        return eks(self.name.name, **{"region": self.name.region, **self.cloud.endpoints, **options})
+
+
+class FakeAws:
+    """An emulated AWS, while in its `with` block. Only one may run in a process at a time.
+
+    Args:
+        token_life_seconds: for which clusters take a token from its signing; 15 minutes on real ones.
+        clock: Unix time in seconds.
+
+    Attributes:
+        faults: to inject, aimed at `METHOD PATH ACTION`: `POST / AssumeRole`, `GET /clusters/gpu$`.
+        record: what was asked.
+        node_groups: the node groups; how fast they become what they are to be, their troubles, and hooks.
+        token_life_seconds: as given; may be changed at any time.
+        skew_seconds: how far its clock is ahead of the one it was given.
+    """
+
+    def __init__(
+        self, *, token_life_seconds: float = TOKEN_LIFE_SECONDS, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.faults, self.record = CloudFaults(), Record()
+        self.token_life_seconds = token_life_seconds
+        self.skew_seconds = 0.0
+        self._clock = clock
+        self.node_groups = NodeGroups(self.now)
+        self._sts = SecurityTokens(self.now)
+        self._eks: EksApi | None = None
+        self._clusters: list[AwsName] = []
+        self._revoked: set[str] = set()
+        service = Service(self._handle, _refusal, self.now, _action, tick=lambda: self.node_groups.advance(wait=False))
+        self._server = LoopbackServer(service, self.faults, self.record)
+
+    def start(self) -> FakeAws:
+        """Starts it.
+
+        Raises:
+            ConfigurationError: moto is not installed.
+        """
+        if self._eks is None:
+            self._eks = EksApi(self.node_groups)
+        self._server.start()
+        return self
+
+    def stop(self) -> None:
+        """Stops it. Harmless when it is not running."""
+        self._server.stop()
+        if self._eks is not None:
+            self._eks.stop()
+            self._eks = None
+
+    def __enter__(self) -> FakeAws:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def now(self) -> float:
+        """Its time: Unix time in seconds."""
+        return self._clock() + self.skew_seconds
+
+    @property
+    def url(self) -> str:
+        """Base URL of both services."""
+        return self._server.url
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """The options of `eks()` that put it in AWS's place."""
+        return {"eks_endpoint_url": self.url, "sts_endpoint_url": self.url}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which boto3 finds it."""
+        return {"AWS_ENDPOINT_URL_EKS": self.url, "AWS_ENDPOINT_URL_STS": self.url}
+
+    # -- identities ----------------------------------------------------------------------------------------------------
+
+    @property
+    def sessions(self) -> TokenBook:
+        """The sessions that were made of roles, by their access key ids: whose, until when."""
+        return self._sts.sessions
+
+    @property
+    def session_seconds(self) -> float:
+        """How long a role's session lasts at most, whatever is asked for."""
+        return self._sts.session_seconds
+
+    @session_seconds.setter
+    def session_seconds(self, seconds: float) -> None:
+        self._sts.session_seconds = seconds
+
+    def add_user(self, name: str, *, account: str = DEFAULT_ACCOUNT) -> AwsUser:
+        """Adds an IAM user with an access key."""
+        return self._sts.add_user(f"arn:aws:iam::{account}:user/{name}")
+
+    def delete_key(self, access_key: str) -> None:
+        """Refuses an access key from now on."""
+        self._sts.delete_key(access_key)
+
+    def add_role(
+        self,
+        arn: str,
+        *,
+        trusted: tuple[str, ...] = ("*",),
+        external_id: str | None = None,
+        web_identity_tokens: tuple[str, ...] = (),
+    ) -> AwsRole:
+        """Adds or replaces a role.
+
+        Args:
+            arn: of it.
+            trusted: ARNs of users and roles that may assume it; `*` for anyone with credentials.
+            external_id: that they must give.
+            web_identity_tokens: by which someone of an OIDC provider may assume it, as with IRSA.
+
+        Raises:
+            ConfigurationError: it is not the ARN of a role.
+        """
+        if not _ROLE_ARN.fullmatch(arn):
+            raise ConfigurationError(f"{arn!r} is not the ARN of a role, such as arn:aws:iam::123456789012:role/name.")
+        role = AwsRole(arn, trusted, external_id, web_identity_tokens)
+        self._sts.add_role(role)
+        return role
+
+    def access_key(self, access_key: str) -> AccessKey | None:
+        """What AWS knows of an access key, by its id; None for one that it does not know or no longer takes."""
+        return self._sts.access_key(access_key)
+
+    def revoke(self, token: str) -> None:
+        """Refuses one token of a cluster from now on."""
+        self._revoked.add(token)
+
+    def identify(self, token: str) -> Identity:
+        """Tells the ARN that a token for any of the clusters speaks for.
+
+        Raises:
+            TokenRefused: it speaks for no one.
+        """
+        refusal = TokenRefused("there is no cluster")
+        for name in self._clusters:
+            try:
+                return self.identify_for(name, token)
+            except TokenRefused as found:
+                refusal = found
+        raise refusal
+
+    def identify_for(self, name: AwsName, token: str) -> Identity:
+        """Tells the ARN that a token for one cluster speaks for.
+
+        Raises:
+            TokenRefused: it speaks for no one.
+        """
+        if token in self._revoked:
+            raise TokenRefused("it was revoked")
+        verifier = EksTokenVerifier(self.access_key, name.name, clock=self.now, life_seconds=self.token_life_seconds)
+        return verifier.identify(token)
+
+    # -- clusters ------------------------------------------------------------------------------------------------------
+
+    def add_cluster(
+        self,
+        name: str,
+        *,
+        account: str = DEFAULT_ACCOUNT,
+        region: str = DEFAULT_REGION,
+        cluster: EmbeddedCluster | None = None,
+        ca_pem: str | None = None,
+        **fields: Any,
+    ) -> AwsCluster:
+        """Adds or replaces a cluster.
+
+        Args:
+            name: of it.
+            account: it is in.
+            region: it is in.
+            cluster: whose API server it is; it runs.
+            ca_pem: CA of its API server, in place of that cluster's.
+            **fields: that DescribeCluster gives, in the API's form, such as `status`; None leaves one out.
+
+        Raises:
+            ConfigurationError: this AWS is not running.
+        """
+        made = AwsName(account, region, name)
+        given: dict[str, Any] = {"endpoint": f"https://{name}.{region}.eks.example"}
+        if cluster is not None:
+            given["endpoint"], ca_pem = cluster.server, ca_pem or cluster.ca_pem
+        if ca_pem is not None:
+            given["certificateAuthority"] = {"data": base64.b64encode(ca_pem.encode()).decode()}
+        self._running().add(made, {**given, **fields})
+        if made not in self._clusters:
+            self._clusters.append(made)
+        return AwsCluster(self, made)
+
+    def remove_cluster(self, cluster: AwsCluster) -> None:
+        """Takes a cluster away.
+
+        Raises:
+            ConfigurationError: this AWS is not running.
+        """
+        self._running().remove(cluster.name)
+        self._clusters.remove(cluster.name)
+
+    def add_access_entry(self, cluster: AwsCluster, principal_arn: str) -> None:
+        """Lists a principal among those that have access, as ListAccessEntries tells it.
+
+        Raises:
+            ConfigurationError: this AWS is not running.
+        """
+        self._running().add_entry(cluster.name, principal_arn)
+
+    def _running(self) -> EksApi:
+        if self._eks is None:
+            raise ConfigurationError("The emulated AWS is not running: use it in a with block, or call start().")
+        return self._eks
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def _handle(self, request: Request) -> Response:
+        self.node_groups.advance(wait=False)
+        if request.action:
+            return self._sts.handle(request)
+        caller = self._sts.caller(request)
+        return caller if isinstance(caller, Response) else self._running().handle(request, caller)
+
+
+def _action(request: Request) -> str:
+    return request.form.get("Action", "") if request.path == "/" else ""
+
+
+def _refusal(request: Request, status: int, code: str, message: str) -> Response:
+    if request.action:
+        return sts_error(status, code or "InternalFailure", message)
+    return eks_error(status, code or "ServerException", message)
