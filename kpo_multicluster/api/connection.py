@@ -294,7 +294,8 @@ class Connection:
             if not token.value.isprintable() or not token.value.isascii():
                 raise CredentialError(
                     f"The token of {self.access.source} holds characters that no HTTP header can carry, such as a "
-                    "line break: correct it where it is kept."
+                    "line break: correct it where it is kept.",
+                    final=True,
                 )
             headers["Authorization"] = f"Bearer {token.value}"
         if self._base.scheme != "https":

@@ -139,7 +139,8 @@ def static_token(value: str, *, source: str) -> TokenSource:
         if handed_out:
             raise CredentialError(
                 f"The API server refused the token from {source}, and a fixed token cannot be renewed. "
-                "It has probably expired or been revoked: replace it there."
+                "It has probably expired or been revoked: replace it there.",
+                final=True,
             )
         handed_out = True
         return Token(value)

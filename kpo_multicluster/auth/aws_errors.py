@@ -97,7 +97,7 @@ def credential_error(error: Exception, *, source: str, now: float, ended: float 
         what = f"The AWS session of {source} expired at {_stamp(ended)} and could not be renewed"
     else:
         what = f"AWS credentials could not be had from {source}"
-    return CredentialError(f"{what} ({said(error)}). {_next_step(error, now)}")
+    return CredentialError(f"{what} ({said(error)}). {_next_step(error, now)}", final=_is_verdict(error))
 
 
 def role_refused(
@@ -117,11 +117,12 @@ def role_refused(
     if ended is not None and ended <= now:
         what = f"The AWS session in the role expired at {_stamp(ended)} and could not be renewed: {what}"
     if code_of(error) not in ("AccessDenied", "AccessDeniedException"):
-        return CredentialError(f"{what} {_next_step(error, now)}")
+        return CredentialError(f"{what} {_next_step(error, now)}", final=_is_verdict(error))
     gave = f"The external id {external_id!r} was given" if external_id else "No external id was given"
     return CredentialError(
         f"{what} Let the role's trust policy allow {caller} the action sts:AssumeRole, and a policy of that caller "
-        f"allow it on the role. {gave}: if the trust policy has the condition sts:ExternalId, it must be that one."
+        f"allow it on the role. {gave}: if the trust policy has the condition sts:ExternalId, it must be that one.",
+        final=True,
     )
 
 
@@ -153,6 +154,14 @@ def _is_about_credentials(error: Exception) -> bool:
 
     codes = (*_SIGNATURE_CODES, *_EXPIRED_CODES, *_UNKNOWN_KEY_CODES)
     return code_of(error) in codes or isinstance(error, NoCredentialsError)
+
+
+def _is_verdict(error: Exception) -> bool:
+    """Whether AWS has judged, or there is nothing to ask it with; not where it did not answer, or is too busy."""
+    from botocore.exceptions import ProfileNotFound, SSOError
+
+    denied = code_of(error) in ("AccessDenied", "AccessDeniedException")
+    return denied or _is_about_credentials(error) or isinstance(error, ProfileNotFound | SSOError)
 
 
 def _next_step(error: Exception, now: float) -> str:

@@ -143,7 +143,8 @@ class AwsSession:
         if credentials is None:
             raise CredentialError(
                 f"There are no AWS credentials in {self.login.source}. Give some: an Airflow connection of type aws as "
-                "conn_id, a profile, or a role for this process's service account (IRSA or Pod Identity)."
+                "conn_id, a profile, or a role for this process's service account (IRSA or Pod Identity).",
+                final=True,
             )
         try:
             frozen = credentials.get_frozen_credentials()

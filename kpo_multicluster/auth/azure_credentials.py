@@ -22,6 +22,8 @@ _TEXT_LIMIT = 300
 # The library's own are 5 minutes each, and 4 tries.
 _PIPELINE = {"connection_timeout": 10, "read_timeout": 30, "retry_total": 2, "retry_backoff_factor": 0.3}
 _CODE = re.compile(r"AADSTS\d+")
+# Of a token service that is overloaded or being updated.
+_BUSY_CODE = "AADSTS90033"
 _HINTS = {
     "AADSTS7000215": "The client secret is wrong; its value is needed, not its id.",
     "AADSTS7000222": "The client secret has expired: make a new one for the application.",
@@ -115,17 +117,21 @@ def fetch_token(login: AzureLogin, scope: str) -> Token:
         if (error.name or "").partition(".")[0] not in ("azure", "msal"):
             raise
         raise MissingExtraError(FEATURE, EXTRA) from None
+    final = True
     try:
         with _credential(azure.identity, login) as credential:
             made = credential.get_token(scope)
     except AzureError as error:
         fault = _refused(error, login)
+        # Without a code of Entra's no one has judged: the identity's own endpoint may be away.
+        code = _CODE.search(_first_sentence(error))
+        final = code is not None and code[0] != _BUSY_CODE
     except (ValueError, OSError) as error:  # of fields that are missing, or a certificate that is none
         cause = str(error) if isinstance(error, OSError) else _first_sentence(error)
         fault = f"The Azure credentials from {login.source} cannot be used ({cause}): correct them there."
     else:
         return Token(made.token, float(made.expires_on))
-    raise CredentialError(fault)
+    raise CredentialError(fault, final=final)
 
 
 def claims_of(token: str) -> Mapping[str, Any]:

@@ -26,11 +26,12 @@ def checked_bearer(text: str, *, source: str) -> str:
     """
     token = text.strip()
     if not token:
-        raise CredentialError(f"The token from {source} is empty: put one there.")
+        raise CredentialError(f"The token from {source} is empty: put one there.", final=True)
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise CredentialError(
             f"What {source} holds is not a bearer token: it has white space or control characters inside. "
-            "Put the token alone there, on one line."
+            "Put the token alone there, on one line.",
+            final=True,
         )
     return token
 
@@ -73,13 +74,15 @@ def environment_tokens(name: str, *, source: str) -> TokenSource:
         if value is None:
             raise CredentialError(
                 f"The environment variable {name} ({source}) is not set in this process: set it, on the triggerer too "
-                "if the task defers."
+                "if the task defers.",
+                final=True,
             )
         token = checked_bearer(value, source=f"the environment variable {name} ({source})")
         if token == last:
             raise CredentialError(
                 f"The API server refused the token from the environment variable {name} ({source}), and it still holds "
-                "the same. It has probably expired or been revoked: replace it there."
+                "the same. It has probably expired or been revoked: replace it there.",
+                final=True,
             )
         last = token
         return Token(token)

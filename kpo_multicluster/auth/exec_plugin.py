@@ -176,12 +176,13 @@ def _executable(plugin: ExecPlugin) -> str:
         path = plugin.directory / plugin.command
         if path.exists():
             return str(path)
-        raise ExecPluginError(f"{_subject(plugin)} does not exist at {path}.{_hint(plugin)}")
+        raise ExecPluginError(f"{_subject(plugin)} does not exist at {path}.{_hint(plugin)}", final=True)
     found = shutil.which(plugin.command)
     if found is None:
         raise ExecPluginError(
             f"{_subject(plugin)} is not on the PATH of this process ({os.environ.get('PATH', '')}): install it, on the "
-            f"triggerer too if the task defers.{_hint(plugin)}"
+            f"triggerer too if the task defers.{_hint(plugin)}",
+            final=True,
         )
     return found
 
@@ -199,7 +200,8 @@ def _token(plugin: ExecPlugin, finished: Finished, now: float) -> Token:
     if answer.get("apiVersion") != plugin.api_version:
         raise ExecPluginError(
             f"{_subject(plugin)} answered with another apiVersion than the kubeconfig's, {plugin.api_version}: correct "
-            "the kubeconfig, or update the plugin."
+            "the kubeconfig, or update the plugin.",
+            final=True,
         )
     value, certificate, key = (
         _answered(plugin, status, name) for name in ("token", "clientCertificateData", "clientKeyData")

@@ -80,6 +80,7 @@ def fetch_token(login: GoogleLogin, *, clock: Callable[[], float] = time.time) -
         def timed(url: str, method: str = "GET", **arguments: Any) -> Any:
             return request(url, method, **{"timeout": _TOKEN_TIMEOUT_SECONDS, **arguments})
 
+        final = True
         try:
             credentials = _impersonated(_own(login), login)
             credentials.refresh(timed)
@@ -89,10 +90,10 @@ def fetch_token(login: GoogleLogin, *, clock: Callable[[], float] = time.time) -
                 "complete credential file of Google's. Download the key or configuration anew."
             )
         except GoogleAuthError as error:
-            fault = _refused(error, login)
+            fault, final = _refused(error, login), _is_verdict(error)
         else:
             return _read_token(credentials, login, clock())
-    raise CredentialError(fault)
+    raise CredentialError(fault, final=final)
 
 
 def _own(login: GoogleLogin) -> Any:
@@ -193,6 +194,14 @@ def _email(credentials: Any, login: GoogleLogin) -> str | None:
         return login.impersonation_chain[-1]
     email = getattr(credentials, "service_account_email", None) or getattr(credentials, "signer_email", None)
     return email if isinstance(email, str) and "@" in email else None
+
+
+def _is_verdict(error: Exception) -> bool:
+    """Whether Google has judged; not where it could not be reached, or says itself that it may answer later."""
+    from google.auth.exceptions import TransportError
+
+    passing = getattr(error, "retryable", False)
+    return not passing and not any(isinstance(e, TransportError) for e in (error, error.__cause__, *error.args))
 
 
 def _refused(error: Exception, login: GoogleLogin) -> str:
