@@ -69,10 +69,10 @@ def explainer(session: AwsSession, cluster: EksCluster) -> Callable[[KpoMulticlu
 
 def unauthorized(facts: EksFacts) -> list[str]:
     """Findings for a 401."""
-    if facts.fault is not None:
-        return [f"AWS itself refuses the credentials of {facts.source}: {facts.fault}"]
     skewed = skew_text(facts.skew)
     found = [] if skewed is None else [skewed]
+    if facts.fault is not None:
+        return [*found, f"AWS itself refuses the credentials of {facts.source}: {facts.fault}"]
     if facts.missing is not None:
         return [*found, f"The token was signed for a cluster that does not exist, so none accepts it. {facts.missing}"]
     described = facts.described
