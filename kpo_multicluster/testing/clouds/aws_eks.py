@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from kpo_multicluster.errors import ConfigurationError
@@ -94,6 +95,16 @@ class Moto:
         return Response(found.status_code, content, kept)
 
 
+@lru_cache(maxsize=1)
+def moto() -> Moto:
+    """The one of this process.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
+    return Moto()
+
+
 class EksApi:
     """Answers the requests of EKS.
 
@@ -103,7 +114,7 @@ class EksApi:
 
     def __init__(self, groups: NodeGroups) -> None:
         self._groups = groups
-        self._moto = Moto()
+        self._moto = moto()
         self._moto.reset()
         self._lock = threading.Lock()
         self._fields: dict[str, Mapping[str, Any]] = {}

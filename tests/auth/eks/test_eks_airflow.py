@@ -39,7 +39,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def connection(aws: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def connection(aws: Any, user: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes the connection `aws_remote`, which alone has the keys."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -47,32 +47,32 @@ def connection(aws: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
     def make(*, keys: bool = True, conn_type: str = "aws", **extra: Any) -> None:
         content = {"conn_type": conn_type, "extra": {"region_name": "us-east-2", **extra}}
         if keys:
-            content.update(login=aws.key[0], password=aws.key[1])
+            content.update(login=user.access_key, password=user.secret_key)
         monkeypatch.setenv("AIRFLOW_CONN_AWS_REMOTE", json.dumps(content))
 
     return make
 
 
-def test_keys(way: str, aws: Any, ca_pem: str, connection: Callable[..., None], verifier: Callable[..., Any]) -> None:
+def test_keys(way: str, aws: Any, ca_pem: str, connection: Callable[..., None], arn_of: Callable[..., str]) -> None:
     connection()
-    aws.cluster("gpu", ca_pem)
+    aws.add_cluster("gpu", ca_pem=ca_pem)
     access = KubernetesHook(cluster=eks("gpu", conn_id="aws_remote")).access
     token = tokens_of(access).current()
-    assert verifier("gpu").verify(token.value) == "arn:aws:iam::111111111111:user/airflow"
+    assert arn_of("gpu", token.value) == "arn:aws:iam::111111111111:user/airflow"
     assert "connection 'aws_remote'" in tokens_of(access).source
 
 
 def test_a_role_of_the_connection_and_one_of_the_cluster(
-    way: str, aws: Any, ca_pem: str, connection: Callable[..., None], verifier: Callable[..., Any]
+    way: str, aws: Any, ca_pem: str, connection: Callable[..., None], arn_of: Callable[..., str]
 ) -> None:
     hub = "arn:aws:iam::333333333333:role/hub"
     connection(role_arn=hub, assume_role_kwargs={"ExternalId": "first"})
-    aws.cluster("gpu", ca_pem, account="222222222222")
+    aws.add_cluster("gpu", ca_pem=ca_pem, account="222222222222")
     ref = eks("gpu", conn_id="aws_remote", role_arn=ROLE_B, external_id="second")
     access = registry.resolve(ref, connections=AirflowConnections())
-    arn = verifier("gpu").verify(tokens_of(access).current().value)
+    arn = arn_of("gpu", tokens_of(access).current().value)
     assert arn == "arn:aws:sts::222222222222:assumed-role/airflow-pods/kpo-multicluster"
-    bodies = [body for action, body in aws.bodies if action == "AssumeRole"]
+    bodies = [one.body.decode() for one in aws.record.all() if one.action == "AssumeRole"]
     assert "ExternalId=first" in bodies[0]
     assert "ExternalId=second" in bodies[-1]
 
@@ -82,16 +82,16 @@ def test_a_renewal_looks_no_connection_up(
     aws: Any,
     ca_pem: str,
     connection: Callable[..., None],
-    verifier: Callable[..., Any],
+    arn_of: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     connection(role_arn=ROLE_B)
-    aws.cluster("gpu", ca_pem, account="222222222222")
+    aws.add_cluster("gpu", ca_pem=ca_pem, account="222222222222")
     tokens = tokens_of(registry.resolve(eks("gpu", conn_id="aws_remote"), connections=AirflowConnections()))
     first = tokens.current()
     monkeypatch.delenv("AIRFLOW_CONN_AWS_REMOTE")
     second = tokens.replace(first)
-    assert verifier("gpu").verify(second.value)
+    assert arn_of("gpu", second.value)
     assert second.value != first.value
 
 
@@ -100,19 +100,19 @@ def test_the_endpoints_of_the_connection(
     aws: Any,
     ca_pem: str,
     connection: Callable[..., None],
-    verifier: Callable[..., Any],
+    arn_of: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_EKS", "http://127.0.0.1:1")
     connection(service_config={"eks": {"endpoint_url": aws.url}})
-    aws.cluster("gpu", ca_pem)
+    aws.add_cluster("gpu", ca_pem=ca_pem)
     access = registry.resolve(eks("gpu", conn_id="aws_remote"), connections=AirflowConnections())
-    assert verifier("gpu").verify(tokens_of(access).current().value)
+    assert arn_of("gpu", tokens_of(access).current().value)
 
 
 def test_a_role_that_is_refused(way: str, aws: Any, connection: Callable[..., None]) -> None:
     connection(role_arn=ROLE_B)
-    aws.refuse("AssumeRole", "AccessDenied", "not authorized to perform: sts:AssumeRole")
+    aws.faults.refuse("AssumeRole$", 403, "AccessDenied", "not authorized to perform: sts:AssumeRole")
     with pytest.raises(CredentialError, match="trust policy") as caught:
         registry.resolve(eks("gpu", conn_id="aws_remote"), connections=AirflowConnections())
     assert "aws_remote" in str(caught.value) or "user/airflow could not assume" in str(caught.value)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -117,28 +115,22 @@ def test_a_private_endpoint() -> None:
 # -- the facts, as AWS tells them --------------------------------------------------------------------------------
 
 
-def entries(*arns: str) -> Callable[[str], tuple[str, str, bytes]]:
-    import json
-
-    return lambda _: ("200 OK", "", json.dumps({"accessEntries": arns}).encode())
-
-
 def test_asked_of_aws(aws: Any, ca_pem: str) -> None:
-    aws.cluster("gpu", ca_pem, account="222222222222")
+    cluster = aws.add_cluster("gpu", ca_pem=ca_pem, account="222222222222")
     ref = eks("gpu", region="us-east-2", role_arn=ROLE_B, session_name="dag")
     access = registry.resolve(ref)
-    aws.faults["/clusters/gpu/access-entries"] = entries("arn:aws:iam::222222222222:role/admin")
+    aws.add_access_entry(cluster, "arn:aws:iam::222222222222:role/admin")
     (text,) = explain_refusal(ref, access, REFUSED)
     assert f"Authenticated to AWS as {CALLER} (account 222222222222" in text
     assert "no access entry or aws-auth mapping. Add one" in text
-    aws.faults["/clusters/gpu/access-entries"] = entries(ROLE_B)
+    aws.add_access_entry(cluster, ROLE_B)
     assert "although it has an access entry" in explain_refusal(ref, access, REFUSED)[0]
-    aws.refuse("/clusters/gpu/access-entries", "AccessDeniedException")
+    aws.faults.refuse("/clusters/gpu/access-entries$", 403, "AccessDeniedException")
     assert "(this identity may not list them)" in explain_refusal(ref, access, REFUSED)[0]
 
 
 def test_asked_of_aws_about_a_given_endpoint(aws: Any, ca_pem: str) -> None:
-    aws.cluster("gpu", ca_pem)
+    aws.add_cluster("gpu", ca_pem=ca_pem)
     ref = eks("gpu", region="us-east-2", endpoint="https://10.0.0.1", ca_data=ca_pem)
     (text,) = explain_refusal(ref, registry.resolve(ref), REFUSED)
     assert "https://10.0.0.1 is another cluster's" in text
@@ -148,27 +140,29 @@ def test_asked_of_aws_about_a_given_endpoint(aws: Any, ca_pem: str) -> None:
 
 
 def test_asked_of_aws_with_a_wrong_clock(aws: Any, ca_pem: str) -> None:
-    aws.cluster("gpu", ca_pem)
+    aws.add_cluster("gpu", ca_pem=ca_pem)
     access = registry.resolve(eks("gpu", region="us-east-2"))
-    aws.date = (datetime.now(timezone.utc) - timedelta(minutes=31)).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    aws.skew_seconds = -31 * 60
     findings = explain_refusal(eks("gpu", region="us-east-2"), access, REFUSED)
     assert "31 minutes ahead of that of AWS" in findings[0]
 
 
 def test_aws_refuses_them_itself(aws: Any, ca_pem: str) -> None:
-    aws.cluster("gpu", ca_pem)
+    aws.add_cluster("gpu", ca_pem=ca_pem)
     ref = eks("gpu", region="us-east-2")
     access = registry.resolve(ref)
-    aws.refuse("GetCallerIdentity", "ExpiredToken", "The security token included in the request is expired")
-    aws.calls.clear()
+    aws.faults.refuse(
+        "GetCallerIdentity$", 403, "ExpiredToken", "The security token included in the request is expired"
+    )
+    aws.record.clear()
     (text,) = explain_refusal(ref, access, REFUSED)
     assert "AWS itself refuses the credentials" in text
     assert "ExpiredToken" in text
-    assert aws.calls == ["GetCallerIdentity"]
+    assert aws.record.paths() == ["GetCallerIdentity"]
 
 
 def test_other_errors(aws: Any, ca_pem: str) -> None:
-    aws.cluster("gpu", ca_pem, resources_vpc_config={"endpointPublicAccess": False})
+    aws.add_cluster("gpu", ca_pem=ca_pem, resourcesVpcConfig={"endpointPublicAccess": False})
     ref = eks("gpu", region="us-east-2")
     access = registry.resolve(ref)
     assert explain_refusal(ref, access, NotFoundError(404, request="GET /")) == []

@@ -49,63 +49,63 @@ def said_by(ref: ClusterRef, kind: type[Exception], **options: Any) -> str:
     return str(caught.value)
 
 
-def test_the_cluster_is_described_and_its_token_taken(aws: Any, ca_pem: str, verifier: Callable[..., Any]) -> None:
-    aws.cluster("gpu", ca_pem)
+def test_the_cluster_is_described_and_its_token_taken(aws: Any, ca_pem: str, arn_of: Callable[..., str]) -> None:
+    aws.add_cluster("gpu", ca_pem=ca_pem)
     access = registry.resolve(eks("gpu", region="us-east-2", namespace="pods"))
     assert access.server == "https://gpu.us-east-2.eks.example"
     assert access.ca_pem == ca_pem
     assert access.namespace == "pods"
-    assert verifier("gpu").verify(tokens_of(access).current().value) == "arn:aws:iam::111111111111:user/airflow"
-    assert aws.calls == ["/clusters/gpu"]
+    assert arn_of("gpu", tokens_of(access).current().value) == "arn:aws:iam::111111111111:user/airflow"
+    assert aws.record.paths() == ["/clusters/gpu"]
     assert "k8s-aws" not in repr(access)
 
 
-def test_a_given_endpoint_needs_no_call(aws: Any, ca_pem: str, verifier: Callable[..., Any]) -> None:
+def test_a_given_endpoint_needs_no_call(aws: Any, ca_pem: str, arn_of: Callable[..., str]) -> None:
     access = registry.resolve(eks("gpu", region="us-east-2", endpoint="https://10.0.0.1/", ca_data=ca_pem))
     assert access.server == "https://10.0.0.1"
-    assert verifier("gpu").verify(tokens_of(access).current().value)
-    assert aws.calls == []
+    assert arn_of("gpu", tokens_of(access).current().value)
+    assert aws.record.paths() == []
 
 
-def test_a_role_of_another_account(aws: Any, ca_pem: str, verifier: Callable[..., Any]) -> None:
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+def test_a_role_of_another_account(aws: Any, ca_pem: str, arn_of: Callable[..., str]) -> None:
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     ref = eks("gpu", region="us-east-2", role_arn=ROLE_B, external_id="team-7", session_name="dag-1")
     access = registry.resolve(ref)
-    arn = verifier("gpu").verify(tokens_of(access).current().value)
+    arn = arn_of("gpu", tokens_of(access).current().value)
     assert arn == "arn:aws:sts::222222222222:assumed-role/airflow-pods/dag-1"
-    assert aws.calls == ["AssumeRole", "/clusters/gpu"]
-    assert "ExternalId=team-7" in aws.bodies[0][1]
+    assert aws.record.paths() == ["AssumeRole", "/clusters/gpu"]
+    assert "ExternalId=team-7" in aws.record.all()[0].body.decode()
 
 
 def test_an_arn_names_the_region(aws: Any, ca_pem: str) -> None:
-    aws.cluster("gpu", ca_pem, region="eu-west-1")
+    aws.add_cluster("gpu", ca_pem=ca_pem, region="eu-west-1")
     access = registry.resolve(eks("arn:aws:eks:eu-west-1:111111111111:cluster/gpu"))
     assert access.server == "https://gpu.eu-west-1.eks.example"
 
 
 @pytest.mark.parametrize("variable", ["AWS_DEFAULT_REGION", "AWS_REGION"])
 def test_the_region_of_the_environment(aws: Any, ca_pem: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    aws.cluster("gpu", ca_pem)
+    aws.add_cluster("gpu", ca_pem=ca_pem)
     monkeypatch.setenv(variable, "us-east-2")
     assert registry.resolve(eks("gpu")).server == "https://gpu.us-east-2.eks.example"
 
 
 def test_a_profile_with_its_own_region_and_role(
-    aws: Any, ca_pem: str, tmp_path: Path, verifier: Callable[..., Any]
+    aws: Any, user: Any, ca_pem: str, tmp_path: Path, arn_of: Callable[..., str]
 ) -> None:
     (tmp_path / "aws-credentials").write_text(
-        f"[base]\naws_access_key_id={aws.key[0]}\naws_secret_access_key={aws.key[1]}\n"
+        f"[base]\naws_access_key_id={user.access_key}\naws_secret_access_key={user.secret_key}\n"
     )
     (tmp_path / "aws-config").write_text(
         f"[profile gpu]\nregion=us-east-2\nrole_arn={ROLE_B}\nsource_profile=base\nrole_session_name=from-profile\n"
     )
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     access = registry.resolve(eks("gpu", profile="gpu"))
-    assert verifier("gpu").verify(tokens_of(access).current().value).endswith("/from-profile")
+    assert arn_of("gpu", tokens_of(access).current().value).endswith("/from-profile")
 
 
 def test_irsa(
-    aws: Any, ca_pem: str, tmp_path: Path, verifier: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    aws: Any, ca_pem: str, tmp_path: Path, arn_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -113,16 +113,16 @@ def test_irsa(
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE_B)
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("AWS_ROLE_SESSION_NAME", "airflow-worker")
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     access = registry.resolve(eks("gpu", region="us-east-2"))
-    assert verifier("gpu").verify(tokens_of(access).current().value).endswith("/airflow-worker")
-    assert aws.calls[0] == "AssumeRoleWithWebIdentity"
+    assert arn_of("gpu", tokens_of(access).current().value).endswith("/airflow-worker")
+    assert aws.record.paths()[0] == "AssumeRoleWithWebIdentity"
     (tmp_path / "token").unlink()
     assert str(tmp_path / "token") in said_by(eks("gpu", region="us-east-2"), CredentialError)
 
 
 def test_pod_identity(
-    aws: Any, ca_pem: str, tmp_path: Path, verifier: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    aws: Any, ca_pem: str, tmp_path: Path, arn_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -155,10 +155,10 @@ def test_pod_identity(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{agent.server_port}/v1/credentials")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "pod-token"))
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     try:
         access = registry.resolve(eks("gpu", region="us-east-2"))
-        assert verifier("gpu").verify(tokens_of(access).current().value).endswith("/agent")
+        assert arn_of("gpu", tokens_of(access).current().value).endswith("/agent")
     finally:
         agent.shutdown()
         thread.join()
@@ -174,20 +174,27 @@ def test_pod_identity(
     ],
 )
 def test_keys_of_a_connection(
-    aws: Any, ca_pem: str, fields: dict[str, Any], verifier: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    aws: Any,
+    user: Any,
+    ca_pem: str,
+    fields: dict[str, Any],
+    arn_of: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    text = json.dumps(fields).replace("KEY", aws.key[0]).replace("SECRET", aws.key[1])
+    text = json.dumps(fields).replace("KEY", user.access_key).replace("SECRET", user.secret_key)
     connections = Connections(CloudConnection("remote", "aws", **json.loads(text)))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    aws.cluster("gpu", ca_pem)
+    aws.add_cluster("gpu", ca_pem=ca_pem)
     access = registry.resolve(eks("gpu", conn_id="remote"), connections=connections)
-    assert verifier("gpu").verify(tokens_of(access).current().value).endswith("user/airflow")
+    assert arn_of("gpu", tokens_of(access).current().value).endswith("user/airflow")
     assert connections.asked == 1
     assert "connection 'remote'" in tokens_of(access).source
 
 
-def test_a_connection_with_a_role_and_one_more_hop(aws: Any, ca_pem: str, verifier: Callable[..., Any]) -> None:
+def test_a_connection_with_a_role_and_one_more_hop(
+    aws: Any, user: Any, ca_pem: str, arn_of: Callable[..., str]
+) -> None:
     hub = "arn:aws:iam::333333333333:role/hub"
     extra = {
         "region_name": "us-east-2",
@@ -196,13 +203,13 @@ def test_a_connection_with_a_role_and_one_more_hop(aws: Any, ca_pem: str, verifi
         "service_config": {"sts": {"endpoint_url": aws.url}, "eks": {"endpoint_url": aws.url}},
         "config_kwargs": {"user_agent_extra": "from-connection"},
     }
-    connections = Connections(CloudConnection("remote", "aws", aws.key[0], aws.key[1], extra))
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    connections = Connections(CloudConnection("remote", "aws", user.access_key, user.secret_key, extra))
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     ref = eks("gpu", conn_id="remote", role_arn=ROLE_B, external_id="second")
     access = registry.resolve(ref, connections=connections)
-    arn = verifier("gpu").verify(tokens_of(access).current().value)
+    arn = arn_of("gpu", tokens_of(access).current().value)
     assert arn == "arn:aws:sts::222222222222:assumed-role/airflow-pods/kpo-multicluster"
-    bodies = [body for action, body in aws.bodies if action == "AssumeRole"]
+    bodies = [one.body.decode() for one in aws.record.all() if one.action == "AssumeRole"]
     assert "ExternalId=first" in bodies[0]
     assert "DurationSeconds=1800" in bodies[0]
     assert "ExternalId=second" in bodies[1]
@@ -210,7 +217,7 @@ def test_a_connection_with_a_role_and_one_more_hop(aws: Any, ca_pem: str, verifi
 
 
 def test_a_connection_with_a_web_identity(
-    aws: Any, ca_pem: str, tmp_path: Path, verifier: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    aws: Any, ca_pem: str, tmp_path: Path, arn_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -222,11 +229,11 @@ def test_a_connection_with_a_web_identity(
         "assume_role_with_web_identity_federation": "file",
         "assume_role_with_web_identity_token_file": str(tmp_path / "token"),
     }
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     access = registry.resolve(
         eks("gpu", conn_id="remote"), connections=Connections(CloudConnection("remote", "aws", extra=extra))
     )
-    assert verifier("gpu").verify(tokens_of(access).current().value).endswith("airflow-pods/kpo-multicluster")
+    assert arn_of("gpu", tokens_of(access).current().value).endswith("airflow-pods/kpo-multicluster")
 
 
 @pytest.mark.parametrize(
@@ -276,8 +283,8 @@ def test_a_missing_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_name_or_region(aws: Any, ca_pem: str) -> None:
-    aws.cluster("gpu", ca_pem)
-    aws.cluster("batch", ca_pem)
+    aws.add_cluster("gpu", ca_pem=ca_pem)
+    aws.add_cluster("batch", ca_pem=ca_pem)
     text = said_by(eks("gpu-2", region="us-east-2"), ConfigurationError)
     assert "no EKS cluster 'gpu-2' in us-east-2 of account 111111111111" in text
     assert "Clusters seen: batch, gpu." in text
@@ -287,22 +294,22 @@ def test_a_wrong_name_or_region(aws: Any, ca_pem: str) -> None:
 
 
 def test_a_cluster_of_another_account(aws: Any, ca_pem: str) -> None:
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     text = said_by(eks("gpu", region="us-east-2"), ConfigurationError)
     assert "of account 111111111111, as seen by boto3's default credentials" in text
     assert "a role_arn there" in text
 
 
 def test_clusters_that_may_not_be_listed(aws: Any) -> None:
-    aws.refuse("/clusters", "AccessDeniedException")
-    aws.refuse("GetCallerIdentity", "AccessDenied")
+    aws.faults.refuse("/clusters$", 403, "AccessDeniedException")
+    aws.faults.refuse("GetCallerIdentity$", 403, "AccessDenied")
     text = said_by(eks("gpu", region="us-east-2"), ConfigurationError)
     assert "no EKS cluster 'gpu' in us-east-2, as seen by" in text
     assert "may not be listed (AccessDeniedException" in text
 
 
 def test_no_right_to_describe(aws: Any) -> None:
-    aws.refuse("/clusters/gpu", "AccessDeniedException", "User is not authorized to perform: eks:DescribeCluster")
+    aws.faults.refuse("/clusters/gpu$", 403, "AccessDeniedException", "not authorized to perform: eks:DescribeCluster")
     text = said_by(eks("gpu", region="us-east-2"), CredentialError)
     assert "Describing the EKS cluster 'gpu' in us-east-2 with boto3's default credentials" in text
     assert "eks:DescribeCluster" in text
@@ -311,7 +318,7 @@ def test_no_right_to_describe(aws: Any) -> None:
 
 @pytest.mark.parametrize("external_id", ["wrong", None])
 def test_a_role_that_may_not_be_assumed(aws: Any, external_id: str | None) -> None:
-    aws.refuse("AssumeRole", "AccessDenied", "User: x is not authorized to perform: sts:AssumeRole")
+    aws.faults.refuse("AssumeRole$", 403, "AccessDenied", "User: x is not authorized to perform: sts:AssumeRole")
     ref = eks("gpu", region="us-east-2", role_arn=ROLE_B, external_id=external_id)
     text = said_by(ref, CredentialError)
     assert f"user/airflow could not assume the role {ROLE_B} (AccessDenied" in text
@@ -323,7 +330,7 @@ def test_a_role_that_may_not_be_assumed(aws: Any, external_id: str | None) -> No
 
 def test_an_expired_session_token(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "secret-session-token")
-    aws.refuse("/clusters/gpu", "ExpiredTokenException", "The security token included in the request is expired")
+    aws.faults.refuse("/clusters/gpu$", 403, "ExpiredTokenException", "The security token is expired")
     text = said_by(eks("gpu", region="us-east-2"), CredentialError)
     assert "session token has expired: log in again" in text
     assert "secret-session-token" not in text
@@ -331,23 +338,21 @@ def test_an_expired_session_token(aws: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(("minutes", "way"), [(20, "behind"), (-20, "ahead of")])
 def test_a_wrong_clock(aws: Any, minutes: int, way: str) -> None:
-    aws.refuse("/clusters/gpu", "InvalidSignatureException", "canonical: x-amz-security-token:SECRET")
-    there = datetime.now(timezone.utc) + timedelta(minutes=minutes)
-    aws.date = there.strftime("%a, %d %b %Y %H:%M:%S GMT")
+    aws.skew_seconds = minutes * 60
     text = said_by(eks("gpu", region="us-east-2"), CredentialError)
     assert f"clock of this host is 20 minutes {way} that of AWS" in text
     assert "SECRET" not in text
 
 
 def test_a_wrong_secret(aws: Any) -> None:
-    aws.refuse("/clusters/gpu", "InvalidSignatureException", "canonical: x-amz-security-token:SECRET")
+    aws.faults.refuse("/clusters/gpu$", 403, "InvalidSignatureException", "canonical: x-amz-security-token:SECRET")
     text = said_by(eks("gpu", region="us-east-2"), CredentialError)
     assert "secret access key does not belong to the access key id" in text
     assert "SECRET" not in text
 
 
 def test_an_unknown_key(aws: Any) -> None:
-    aws.refuse("/clusters/gpu", "UnrecognizedClientException")
+    aws.faults.refuse("/clusters/gpu$", 403, "UnrecognizedClientException")
     assert "AWS does not know the access key id" in said_by(eks("gpu", region="us-east-2"), CredentialError)
 
 
@@ -361,14 +366,14 @@ def test_aws_out_of_reach(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("status", ["CREATING", "FAILED", "DELETING", "PENDING"])
 def test_a_cluster_that_is_not_up(aws: Any, ca_pem: str, status: str) -> None:
-    aws.cluster("gpu", ca_pem, status=status, endpoint=None, certificate_authority=None)
+    aws.add_cluster("gpu", ca_pem=ca_pem, status=status, endpoint=None, certificateAuthority=None)
     text = said_by(eks("gpu", region="us-east-2"), ConnectError)
     assert f"EKS cluster 'gpu' in us-east-2 is {status} and has no endpoint" in text
     assert "Wait until it is ACTIVE" in text
 
 
 def test_a_cluster_that_is_updated_serves_on(aws: Any, ca_pem: str) -> None:
-    aws.cluster("gpu", ca_pem, status="UPDATING")
+    aws.add_cluster("gpu", ca_pem=ca_pem, status="UPDATING")
     assert registry.resolve(eks("gpu", region="us-east-2")).server
 
 
@@ -379,17 +384,17 @@ def test_a_host_to_sign_for_that_eks_refuses(aws: Any, ca_pem: str) -> None:
     assert "are refused by EKS in us-east-2" in text
 
 
-def test_an_endpoint_for_calls_is_not_signed_for(aws: Any, ca_pem: str, verifier: Callable[..., Any]) -> None:
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+def test_an_endpoint_for_calls_is_not_signed_for(aws: Any, ca_pem: str, arn_of: Callable[..., str]) -> None:
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     ref = eks("gpu", region="us-east-2", role_arn=ROLE_B, sts_endpoint_url=aws.url, eks_endpoint_url=aws.url)
-    assert verifier("gpu").verify(tokens_of(registry.resolve(ref)).current().value)
+    assert arn_of("gpu", tokens_of(registry.resolve(ref)).current().value)
 
 
 # -- renewal -----------------------------------------------------------------------------------------------------
 
 
 def test_renewed_before_its_end_and_never_by_a_call(aws: Any, ca_pem: str, clock: Any) -> None:
-    aws.cluster("gpu", ca_pem)
+    aws.add_cluster("gpu", ca_pem=ca_pem)
     clock.now = time.time()
     tokens = tokens_of(EksResolver(clock=clock).resolve(eks("gpu", region="us-east-2")))
     first = tokens.current()
@@ -398,51 +403,32 @@ def test_renewed_before_its_end_and_never_by_a_call(aws: Any, ca_pem: str, clock
     assert tokens.current() is first
     clock.now += 61
     assert tokens.current() is not first
-    assert aws.calls == ["/clusters/gpu"]
+    assert aws.record.paths() == ["/clusters/gpu"]
 
 
 def test_a_token_does_not_outlive_the_keys_that_sign_it(aws: Any, ca_pem: str, clock: Any) -> None:
-    soon = datetime.now(timezone.utc) + timedelta(seconds=300)
-
-    def short(_: str) -> tuple[str, str, bytes]:
-        import boto3
-
-        del aws.faults["AssumeRole"]
-        keys = boto3.client("sts", region_name="us-east-2").assume_role(RoleArn=ROLE_B, RoleSessionName="short")
-        credentials = keys["Credentials"]
-        aws.faults["AssumeRole"] = short
-        text = (
-            "<AssumeRoleResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><AssumeRoleResult><Credentials>"
-            f"<AccessKeyId>{credentials['AccessKeyId']}</AccessKeyId>"
-            f"<SecretAccessKey>{credentials['SecretAccessKey']}</SecretAccessKey>"
-            f"<SessionToken>{credentials['SessionToken']}</SessionToken>"
-            f"<Expiration>{soon.strftime('%Y-%m-%dT%H:%M:%SZ')}</Expiration>"
-            "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
-        )
-        return "200 OK", "", text.encode()
-
-    aws.faults["AssumeRole"] = short
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    aws.session_seconds = 300
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     tokens = tokens_of(registry.resolve(eks("gpu", region="us-east-2", role_arn=ROLE_B)))
     expires_at = tokens.current().expires_at
-    assert expires_at == pytest.approx(soon.timestamp(), abs=1)
+    assert expires_at == pytest.approx(time.time() + 300, abs=30)
 
 
-def test_a_refused_token_is_replaced_by_a_new_session(aws: Any, ca_pem: str, verifier: Callable[..., Any]) -> None:
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+def test_a_refused_token_is_replaced_by_a_new_session(aws: Any, ca_pem: str, arn_of: Callable[..., str]) -> None:
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     tokens = tokens_of(registry.resolve(eks("gpu", region="us-east-2", role_arn=ROLE_B)))
     first = tokens.current()
     second = tokens.replace(first)
-    assert verifier("gpu").verify(second.value)
+    assert arn_of("gpu", second.value)
     assert second.value != first.value
-    assert aws.calls.count("AssumeRole") == 2
+    assert aws.record.paths().count("AssumeRole") == 2
 
 
 def test_a_session_that_can_no_longer_be_renewed(aws: Any, ca_pem: str) -> None:
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     tokens = tokens_of(registry.resolve(eks("gpu", region="us-east-2", role_arn=ROLE_B)))
     first = tokens.current()
-    aws.refuse("AssumeRole", "AccessDenied", "the trust was withdrawn")
+    aws.faults.refuse("AssumeRole$", 403, "AccessDenied", "the trust was withdrawn")
     with pytest.raises(CredentialError, match="could not assume the role"):
         tokens.replace(first)
     assert tokens.current() is first
@@ -450,9 +436,9 @@ def test_a_session_that_can_no_longer_be_renewed(aws: Any, ca_pem: str) -> None:
 
 def test_a_role_whose_renewal_fails_serves_while_it_lasts(aws: Any, ca_pem: str, clock: Any) -> None:
     clock.now = time.time()
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     tokens = tokens_of(EksResolver(clock=clock).resolve(eks("gpu", region="us-east-2", role_arn=ROLE_B)))
-    aws.refuse("AssumeRole", "AccessDenied", "the trust was withdrawn")
+    aws.faults.refuse("AssumeRole$", 403, "AccessDenied", "the trust was withdrawn")
     clock.now += 50 * 60
     assert tokens.current().expires_at == pytest.approx(time.time() + 3600, abs=10)
     clock.now += 11 * 60
@@ -468,17 +454,17 @@ def test_keys_of_a_login_that_cannot_be_renewed(aws: Any, clock: Any) -> None:
 
 
 def test_eight_threads_renew_once(aws: Any, ca_pem: str) -> None:
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     tokens = tokens_of(registry.resolve(eks("gpu", region="us-east-2", role_arn=ROLE_B)))
     first = tokens.current()
     with ThreadPoolExecutor(8) as threads:
         found = {future.result() for future in [threads.submit(tokens.replace, first) for _ in range(8)]}
     assert len(found) == 1
-    assert aws.calls.count("AssumeRole") == 2
+    assert aws.record.paths().count("AssumeRole") == 2
 
 
-def test_a_child_process_logs_in_by_itself(aws: Any, ca_pem: str, verifier: Callable[..., Any]) -> None:
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+def test_a_child_process_logs_in_by_itself(aws: Any, ca_pem: str, arn_of: Callable[..., str]) -> None:
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     tokens = tokens_of(registry.resolve(eks("gpu", region="us-east-2", role_arn=ROLE_B)))
     first = tokens.current()
     reader, writer = os.pipe()
@@ -494,18 +480,18 @@ def test_a_child_process_logs_in_by_itself(aws: Any, ca_pem: str, verifier: Call
     with open(reader, "rb") as pipe:
         value = pipe.read().decode()
     assert os.waitpid(child, 0)[1] == 0
-    assert verifier("gpu").verify(value)
-    assert aws.calls.count("AssumeRole") == 2
+    assert arn_of("gpu", value)
+    assert aws.record.paths().count("AssumeRole") == 2
 
 
-def test_eight_clusters_in_eight_threads(aws: Any, ca_pem: str, verifier: Callable[..., Any]) -> None:
+def test_eight_clusters_in_eight_threads(aws: Any, ca_pem: str, arn_of: Callable[..., str]) -> None:
     for number in range(8):
-        aws.cluster(f"c{number}", ca_pem)
+        aws.add_cluster(f"c{number}", ca_pem=ca_pem)
 
     def resolve(number: int) -> None:
         access = registry.resolve(eks(f"c{number}", region="us-east-2"))
         assert access.server == f"https://c{number}.us-east-2.eks.example"
-        assert verifier(f"c{number}").verify(tokens_of(access).current().value)
+        assert arn_of(f"c{number}", tokens_of(access).current().value)
 
     with ThreadPoolExecutor(8) as threads:
         for future in [threads.submit(resolve, number % 8) for number in range(24)]:
@@ -513,7 +499,7 @@ def test_eight_clusters_in_eight_threads(aws: Any, ca_pem: str, verifier: Callab
 
 
 def test_nothing_is_left_in_the_environment_or_on_disk(aws: Any, ca_pem: str, tmp_path: Path) -> None:
-    aws.cluster("gpu", ca_pem, account=ACCOUNT_B)
+    aws.add_cluster("gpu", ca_pem=ca_pem, account=ACCOUNT_B)
     before, files = dict(os.environ), set(tmp_path.iterdir())
     registry.resolve(eks("gpu", region="us-east-2", role_arn=ROLE_B))
     assert dict(os.environ) == before

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
@@ -15,22 +13,13 @@ from kpo_multicluster.errors import ConfigurationError, CredentialError
 HOST = StsHost("sts.us-east-2.amazonaws.com", "us-east-2")
 
 
-def keys(aws: Any, **other: Any) -> AwsKeys:
-    return replace(AwsKeys(*aws.key), **other)
+def keys(user: Any, **other: Any) -> AwsKeys:
+    return replace(AwsKeys(user.access_key, user.secret_key), **other)
 
 
-def decoded(token: str) -> str:
-    text = token.removeprefix("k8s-aws-v1.")
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-
-
-def encoded(url: str) -> str:
-    return "k8s-aws-v1." + base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
-
-
-def test_the_server_takes_it(aws: Any, verifier: Callable[..., Any]) -> None:
-    token = sign_token(keys(aws), cluster_name="gpu", host=HOST)
-    assert verifier("gpu").verify(token) == "arn:aws:iam::111111111111:user/airflow"
+def test_the_server_takes_it(user: Any, arn_of: Callable[..., str]) -> None:
+    token = sign_token(keys(user), cluster_name="gpu", host=HOST)
+    assert arn_of("gpu", token) == "arn:aws:iam::111111111111:user/airflow"
     assert "=" not in token
 
 
@@ -53,10 +42,10 @@ def test_the_host_of_the_region_and_its_partition(region: str, asked: str | None
     assert sts_host(region, asked, source="test") == StsHost(host, signed_in)
 
 
-def test_each_host_gives_a_token_the_server_takes(aws: Any, verifier: Callable[..., Any]) -> None:
+def test_each_host_gives_a_token_the_server_takes(user: Any, arn_of: Callable[..., str]) -> None:
     for asked in (None, "sts.amazonaws.com", "sts-fips.us-east-2.amazonaws.com", "sts.us-east-2.api.aws"):
-        token = sign_token(keys(aws), cluster_name="gpu", host=sts_host("us-east-2", asked, source="test"))
-        assert verifier("gpu").verify(token)
+        token = sign_token(keys(user), cluster_name="gpu", host=sts_host("us-east-2", asked, source="test"))
+        assert arn_of("gpu", token)
 
 
 @pytest.mark.parametrize(
@@ -78,45 +67,7 @@ def test_a_region_that_is_none() -> None:
         sts_host("Frankfurt", None, source="connection 'x'")
 
 
-def test_a_token_longer_than_servers_take(aws: Any) -> None:
+def test_a_token_longer_than_servers_take(user: Any) -> None:
     with pytest.raises(CredentialError, match=r"would be \d{4} bytes long.*accept 4096.*session tags") as caught:
-        sign_token(keys(aws, token="t" * 3000), cluster_name="gpu", host=HOST)
+        sign_token(keys(user, token="t" * 3000), cluster_name="gpu", host=HOST)
     assert "ttt" not in str(caught.value)
-
-
-def test_what_the_server_refuses(aws: Any, verifier: Callable[..., Any], refused: type[Exception]) -> None:
-    """The vectors that keep the verifier, and so every test that uses it, honest."""
-    token = sign_token(keys(aws), cluster_name="gpu", host=HOST)
-    url = decoded(token)
-    good = verifier("gpu")
-    forged = {
-        "wrong cluster": (verifier("other"), token, "SignatureDoesNotMatch"),
-        "padded": (good, token + "=", "base64url"),
-        "extra parameter": (good, encoded(url + "&" + urlencode({"User-Agent": "x"})), "query parameters"),
-        "twice": (good, encoded(url + "&Action=GetCallerIdentity"), "query parameters"),
-        "unsigned header": (good, encoded(url.replace("%3Bx-k8s-aws-id", "")), "not signed"),
-        "wrong host": (good, encoded(url.replace("sts.us-east-2.amazonaws.com", "localhost:4566")), "host"),
-        "other region": (good, encoded(url.replace("sts.us-east-2", "sts.us-east-1")), "SignatureDoesNotMatch"),
-        "http": (good, encoded(url.replace("https", "http")), "host"),
-        "other partition": (verifier("gpu", partition="aws-cn"), token, "host"),
-        "long life": (good, encoded(url.replace("X-Amz-Expires=60", "X-Amz-Expires=901")), "expires"),
-        "bad secret": (good, sign_token(keys(aws, secret_key="x" * 40), cluster_name="gpu", host=HOST), "Signature"),
-        "unknown key": (good, sign_token(keys(aws, access_key="AKIAX"), cluster_name="gpu", host=HOST), "ClientToken"),
-        "stray session": (good, sign_token(keys(aws, token="x"), cluster_name="gpu", host=HOST), "ClientToken"),
-    }
-    for case, (server, text, why) in forged.items():
-        answer = ""
-        try:
-            answer = f"taken: {server.verify(text)}"
-        except refused as error:
-            answer = str(error)
-        assert why in answer, case
-
-
-def test_a_token_ends_after_fifteen_minutes(aws: Any, verifier: Callable[..., Any], refused: type[Exception]) -> None:
-    import time
-
-    token, now = sign_token(keys(aws), cluster_name="gpu", host=HOST), time.time()
-    assert verifier("gpu").verify(token, now=now + 14 * 60)
-    with pytest.raises(refused, match="expired"):
-        verifier("gpu").verify(token, now=now + 15 * 60 + 2)

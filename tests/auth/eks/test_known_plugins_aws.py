@@ -45,14 +45,14 @@ def tokens(aws: Any, write_kubeconfig: Callable[..., Path], tmp_path: Path, monk
     ],
 )
 def test_the_token_is_made_in_process(
-    tokens: Tokens, aws: Any, verifier: Callable[..., Any], command: str, arguments: list[str]
+    tokens: Tokens, aws: Any, arn_of: Callable[..., str], command: str, arguments: list[str]
 ) -> None:
     source = tokens(command, arguments)
     token = source.current()
-    assert verifier("gpu").verify(token.value) == "arn:aws:iam::111111111111:user/airflow"
+    assert arn_of("gpu", token.value) == "arn:aws:iam::111111111111:user/airflow"
     assert token.expires_at is not None
     assert source.replace(token).value
-    assert aws.calls == []
+    assert aws.record.paths() == []
 
 
 @pytest.mark.parametrize(
@@ -66,49 +66,51 @@ def test_the_token_is_made_in_process(
 def test_a_role(
     tokens: Tokens,
     aws: Any,
-    verifier: Callable[..., Any],
+    arn_of: Callable[..., str],
     command: str,
     arguments: list[str],
     session: str,
 ) -> None:
-    arn = verifier("gpu").verify(tokens(command, arguments).current().value)
+    arn = arn_of("gpu", tokens(command, arguments).current().value)
     assert arn == f"arn:aws:sts::222222222222:assumed-role/airflow-pods/{session}"
-    assert ("ExternalId=ext-1" in aws.bodies[0][1]) == ("-e" in arguments)
+    assert ("ExternalId=ext-1" in aws.record.all()[0].body.decode()) == ("-e" in arguments)
 
 
 def test_the_environment_of_the_kubeconfig(
-    tokens: Tokens, aws: Any, verifier: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tokens: Tokens, aws: Any, user: Any, arn_of: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    (tmp_path / "elsewhere").write_text(f"[gpu]\naws_access_key_id={aws.key[0]}\naws_secret_access_key={aws.key[1]}\n")
+    (tmp_path / "elsewhere").write_text(
+        f"[gpu]\naws_access_key_id={user.access_key}\naws_secret_access_key={user.secret_key}\n"
+    )
     source = tokens("aws", GET_TOKEN, AWS_PROFILE="gpu", AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "elsewhere"))
-    assert verifier("gpu").verify(source.current().value)
-    source = tokens("aws", GET_TOKEN, AWS_ACCESS_KEY_ID=aws.key[0], AWS_SECRET_ACCESS_KEY=aws.key[1])
-    assert verifier("gpu").verify(source.current().value)
+    assert arn_of("gpu", source.current().value)
+    source = tokens("aws", GET_TOKEN, AWS_ACCESS_KEY_ID=user.access_key, AWS_SECRET_ACCESS_KEY=user.secret_key)
+    assert arn_of("gpu", source.current().value)
     source = tokens(
         "aws-iam-authenticator",
         ["token"],
-        AWS_ACCESS_KEY_ID=aws.key[0],
-        AWS_SECRET_ACCESS_KEY=aws.key[1],
+        AWS_ACCESS_KEY_ID=user.access_key,
+        AWS_SECRET_ACCESS_KEY=user.secret_key,
         KUBERNETES_AWS_AUTHENTICATOR_CLUSTER_ID="gpu",
         DEFAULT_ROLE=ROLE_B,
     )
-    assert verifier("gpu").verify(source.current().value).endswith("airflow-pods/kpo-multicluster")
+    assert arn_of("gpu", source.current().value).endswith("airflow-pods/kpo-multicluster")
 
 
 def test_whose_keys_win(
-    tokens: Tokens, aws: Any, verifier: Callable[..., Any], refused: type[Exception], tmp_path: Path
+    tokens: Tokens, aws: Any, arn_of: Callable[..., str], refused: type[Exception], tmp_path: Path
 ) -> None:
     (tmp_path / "aws-credentials").write_text("[other]\naws_access_key_id=AKIAOTHER\naws_secret_access_key=x\n")
     named_by_environment = tokens("aws", GET_TOKEN, AWS_PROFILE="other").current()
-    assert verifier("gpu").verify(named_by_environment.value)
+    assert arn_of("gpu", named_by_environment.value)
     named_by_argument = tokens("aws", [*GET_TOKEN, "--profile", "other"]).current()
     with pytest.raises(refused, match="InvalidClientTokenId"):
-        verifier("gpu").verify(named_by_argument.value)
+        arn_of("gpu", named_by_argument.value)
 
 
-def test_the_region(tokens: Tokens, aws: Any, tmp_path: Path) -> None:
+def test_the_region(tokens: Tokens, user: Any, tmp_path: Path) -> None:
     import base64
 
     def host(source: TokenSource) -> str:
@@ -119,16 +121,16 @@ def test_the_region(tokens: Tokens, aws: Any, tmp_path: Path) -> None:
     assert host(tokens("aws", plain)) == "sts.us-east-1.amazonaws.com"
     assert host(tokens("aws", plain, AWS_REGION="eu-west-1")) == "sts.eu-west-1.amazonaws.com"
     (tmp_path / "aws-config").write_text("[profile cn]\nregion=cn-north-1\n")
-    assert host(tokens("aws", [*plain, "--profile", "cn"], **keys(aws))) == "sts.cn-north-1.amazonaws.com.cn"
+    assert host(tokens("aws", [*plain, "--profile", "cn"], **keys(user))) == "sts.cn-north-1.amazonaws.com.cn"
 
 
-def keys(aws: Any) -> dict[str, str]:
+def keys(user: Any) -> dict[str, str]:
     from configparser import ConfigParser
     from os import environ
 
     path = environ["AWS_SHARED_CREDENTIALS_FILE"]
     written = ConfigParser()
-    written["cn"] = {"aws_access_key_id": aws.key[0], "aws_secret_access_key": aws.key[1]}
+    written["cn"] = {"aws_access_key_id": user.access_key, "aws_secret_access_key": user.secret_key}
     with open(path, "w") as file:
         written.write(file)
     return {}
@@ -172,7 +174,7 @@ def test_without_boto3(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_aws_refuses_is_told_of_the_plugin(tokens: Tokens, aws: Any) -> None:
-    aws.refuse("AssumeRole", "AccessDenied", "no")
+    aws.faults.refuse("AssumeRole$", 403, "AccessDenied", "no")
     with pytest.raises(
         ExecPluginError, match=r"'aws' \(exec of user 'u'.*served in process, failed\. arn:aws:iam::1111"
     ):
