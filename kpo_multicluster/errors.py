@@ -22,6 +22,10 @@ Each message says what happened, where the value in question came from, and what
     │   ├── InvalidError                422, with the server's field errors
     │   ├── ThrottledError              429
     │   └── ServerError                 5xx
+    ├── NodeGroupError                  a node group could not be made, changed or removed
+    │   ├── NodeGroupMismatchError      one of that name is there and differs from what is asked for
+    │   ├── NodeGroupFailedError        the cloud gave up, or reports trouble; carries its code and reason
+    │   └── NodeGroupTimeoutError       it did not become ready, or go, within its time; carries the missing stage
     ├── ExecError                       a command run in a container through the exec subresource failed
     └── PodRunError                     a run of a pod ended badly
         ├── PodStartError               the pod can never start, or did not within its time
@@ -170,6 +174,47 @@ class ThrottledError(ApiError):
 
 class ServerError(ApiError):
     """5xx."""
+
+
+class NodeGroupError(KpoMulticlusterError):
+    """A node group could not be made, changed or removed."""
+
+
+class NodeGroupMismatchError(NodeGroupError):
+    """A node group of that name is there, and differs from what is asked for.
+
+    Attributes:
+        differences: a phrase each, such as "labels: asked for team=ml, it has none".
+    """
+
+    def __init__(self, message: str, *, differences: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.differences = differences
+
+
+class NodeGroupFailedError(NodeGroupError):
+    """The cloud gave up on a node group, or reports that it is in trouble.
+
+    Attributes:
+        code: the cloud's own, of the first reason it gives, such as `AsgInstanceLaunchFailures`, `GCE_STOCKOUT` or
+            `QuotaExceeded`; empty where it gives none.
+    """
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NodeGroupTimeoutError(NodeGroupError):
+    """A node group did not become ready, or was not gone, within its time.
+
+    Attributes:
+        stage: that is missing, such as `registered`.
+    """
+
+    def __init__(self, message: str, *, stage: str = "") -> None:
+        super().__init__(message)
+        self.stage = stage
 
 
 class ExecError(KpoMulticlusterError):

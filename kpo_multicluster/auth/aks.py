@@ -52,7 +52,7 @@ class AksResolver:
         check_aks(ref)
         conn_id = options.text(ref, "conn_id")
         connection = None if conn_id is None else self._connections.get(conn_id)
-        login = option_login(ref) if connection is None else connection_login(connection, ref)
+        login = aks_login(ref, connection)
         cluster = _Cluster(ref, login, connection)
         found = cluster.find()
         source = f"{cluster.phrase}, from {ref.source}"
@@ -94,7 +94,7 @@ class _Cluster:
         self._credential = options.text(ref, "credential") or "user"
         self._endpoint = options.text(ref, "endpoint")
         self._given = self._endpoint is not None and ":" in self._endpoint
-        self._name = None if self._given else _name(ref, connection)
+        self._name = None if self._given else aks_name(ref, connection)
         self.phrase = str(self._name) if self._name else f"AKS cluster {aks_id(ref)[2]!r}"
 
     def find(self) -> AksKubeconfig:
@@ -129,8 +129,7 @@ class _Cluster:
             look_up(self._name, self._caller())
 
     def _caller(self) -> AksCaller:
-        arm = self.login.cloud.arm
-        return AksCaller(fetch_token(self.login, f"{arm.rstrip('/')}/.default").value, self.login.source, arm)
+        return AksCaller(arm_token(self.login).value, self.login.source, self.login.cloud.arm)
 
     def _kubeconfig(self, caller: AksCaller) -> AksKubeconfig:
         assert self._name is not None
@@ -151,7 +150,31 @@ def _check(found: AksKubeconfig, source: str) -> None:
         check_client_certificate(found.certificate, found.key or "", source)
 
 
-def _name(ref: ClusterRef, connection: CloudConnection | None) -> AksName:
+def aks_login(ref: ClusterRef, connection: CloudConnection | None) -> AzureLogin:
+    """The credentials that a ref of kind `aks` names.
+
+    Raises:
+        ConfigurationError: they are incomplete, or its connection is of another type.
+    """
+    return option_login(ref) if connection is None else connection_login(connection, ref)
+
+
+def arm_token(login: AzureLogin) -> Token:
+    """A new token for Azure Resource Manager; may block.
+
+    Raises:
+        MissingExtraError: azure-identity is not installed.
+        CredentialError: Entra gave none, or could not be reached.
+    """
+    return fetch_token(login, f"{login.cloud.arm.rstrip('/')}/.default")
+
+
+def aks_name(ref: ClusterRef, connection: CloudConnection | None) -> AksName:
+    """Where the cluster of a ref of kind `aks` is.
+
+    Raises:
+        ConfigurationError: no subscription is known.
+    """
     subscription, group, name = aks_id(ref)
     subscription = subscription or options.text(ref, "subscription")
     if subscription is None and connection is not None:

@@ -25,10 +25,12 @@ class Answer:
     Attributes:
         status: HTTP status code.
         body: the decoded JSON object; empty when the answer was none.
+        headers: of the answer, by names in any case.
     """
 
     status: int
     body: Mapping[str, Any] = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def message(self) -> str:
@@ -78,9 +80,16 @@ def http_session(*, feature: str, extra: str, tries: int = _TRIES) -> Iterator[A
 
 
 def call(
-    session: Any, method: str, url: str, *, token: str, doing: str, headers: Mapping[str, str] | None = None
+    session: Any,
+    method: str,
+    url: str,
+    *,
+    token: str,
+    doing: str,
+    headers: Mapping[str, str] | None = None,
+    body: Mapping[str, Any] | None = None,
 ) -> Answer:
-    """Sends one request that changes nothing.
+    """Sends one request. As the session may send it again, one that changes something must bear that.
 
     Args:
         session: from `http_session`.
@@ -89,6 +98,7 @@ def call(
         token: bearer token.
         doing: what it is for, such as "Looking up the GKE cluster 'gpu'".
         headers: further ones.
+        body: sent as JSON.
 
     Raises:
         ConnectError: there was no answer.
@@ -101,10 +111,11 @@ def call(
             method,
             url,
             headers={**(headers or {}), "Authorization": f"Bearer {token}", "Accept": "application/json"},
+            json=body,
             timeout=(_CONNECT_SECONDS, _READ_SECONDS),
             allow_redirects=False,
         )
-        return Answer(response.status_code, _object(response))
+        return Answer(response.status_code, _object(response), response.headers)
     except RequestException as error:
         reason = reason_of(error)
     raise ConnectError(

@@ -55,9 +55,8 @@ class EksResolver:
         """
         check_eks(ref)
         check_installed()
-        name, named_region = eks_name(ref)
-        asked_region = named_region or options.text(ref, "region")
-        session = AwsSession(self._login(ref, asked_region), region=asked_region, clock=self._clock)
+        name, _ = eks_name(ref)
+        session = eks_session(ref, self._connections, clock=self._clock)
         host = sts_host(session.region, options.text(ref, "sts_host"), source=ref.source)
         cluster = given_cluster(ref, name) if options.text(ref, "endpoint") else describe(session, name)
         source = f"EKS cluster {name!r} in {session.region}, from {ref.source}"
@@ -78,22 +77,37 @@ class EksResolver:
         access.tokens.current()
         return access
 
-    def _login(self, ref: ClusterRef, region: str | None) -> AwsLogin:
-        conn_id = options.text(ref, "conn_id")
-        if conn_id is None:
-            login = chain_login(options.text(ref, "profile"))
-        else:
-            found = self._connections.aws_login(conn_id, region)
-            login = connection_login(self._connections.get(conn_id)) if found is None else found
-        overrides = {service: options.text(ref, f"{service}_endpoint_url") for service in ("eks", "sts")}
-        endpoints = {**login.endpoints, **{service: url for service, url in overrides.items() if url}}
-        arn = options.text(ref, "role_arn")
-        if arn is None:
-            return replace(login, endpoints=endpoints)
-        role = AssumedRole(
-            arn, options.text(ref, "session_name") or DEFAULT_SESSION_NAME, options.text(ref, "external_id")
-        )
-        return replace(login, endpoints=endpoints, roles=(*login.roles, role))
+
+def eks_session(ref: ClusterRef, connections: Connections, *, clock: Callable[[], float] = time.time) -> AwsSession:
+    """The credentials that a ref of kind `eks` names, for calls in its cluster's region.
+
+    Args:
+        ref: of the cluster.
+        connections: where Airflow connections are looked up.
+        clock: Unix time in seconds.
+
+    Raises:
+        ConfigurationError: it names a connection that is none, or no such one.
+    """
+    _, named_region = eks_name(ref)
+    region = named_region or options.text(ref, "region")
+    return AwsSession(_login(ref, connections, region), region=region, clock=clock)
+
+
+def _login(ref: ClusterRef, connections: Connections, region: str | None) -> AwsLogin:
+    conn_id = options.text(ref, "conn_id")
+    if conn_id is None:
+        login = chain_login(options.text(ref, "profile"))
+    else:
+        found = connections.aws_login(conn_id, region)
+        login = connection_login(connections.get(conn_id)) if found is None else found
+    overrides = {service: options.text(ref, f"{service}_endpoint_url") for service in ("eks", "sts")}
+    endpoints = {**login.endpoints, **{service: url for service, url in overrides.items() if url}}
+    arn = options.text(ref, "role_arn")
+    if arn is None:
+        return replace(login, endpoints=endpoints)
+    role = AssumedRole(arn, options.text(ref, "session_name") or DEFAULT_SESSION_NAME, options.text(ref, "external_id"))
+    return replace(login, endpoints=endpoints, roles=(*login.roles, role))
 
 
 def given_cluster(ref: ClusterRef, name: str) -> EksCluster:

@@ -59,7 +59,7 @@ class GkeResolver:
         check_gke(ref)
         conn_id = options.text(ref, "conn_id")
         connection = None if conn_id is None else self._connections.get(conn_id)
-        login = _login(ref, connection)
+        login = gke_login(ref, connection)
         tokens = _Tokens(login, self._clock)
         source_of_tokens = TokenSource(tokens.fetch, source=login.source, clock=self._clock)
         token = source_of_tokens.current()
@@ -88,9 +88,8 @@ class GkeResolver:
         if membership is not None:
             server = gateway_url(membership, source=ref.source)
             return GkeEndpoint(server, kind="connect-gateway"), f"GKE cluster {gke_path(ref)[2]!r}"
-        name = _name(ref, connection, login)
-        quota = options.text(ref, "quota_project") or (connection.text("quota_project_id") if connection else None)
-        caller = GkeCaller(token.value, login.source, quota, options.text(ref, "api_endpoint"))
+        name = gke_name(ref, connection, login)
+        caller = gke_caller(ref, connection, login, token)
         return choose_endpoint(look_up(name, caller), asked, name), str(name)
 
 
@@ -105,7 +104,12 @@ class _Tokens:
         return made.token
 
 
-def _login(ref: ClusterRef, connection: CloudConnection | None) -> GoogleLogin:
+def gke_login(ref: ClusterRef, connection: CloudConnection | None) -> GoogleLogin:
+    """The credentials that a ref of kind `gke` names.
+
+    Raises:
+        ConfigurationError: its connection is of another type, or names none that can be used.
+    """
     chain = _chain(ref.options.get("impersonation_chain"))
     iam_endpoint = options.text(ref, "iam_endpoint")
     if connection is not None:
@@ -165,7 +169,18 @@ def _connection_reader(connection: CloudConnection) -> Callable[[], Mapping[str,
     return file_reader(text, source=source)
 
 
-def _name(ref: ClusterRef, connection: CloudConnection | None, login: GoogleLogin) -> GkeName:
+def gke_caller(ref: ClusterRef, connection: CloudConnection | None, login: GoogleLogin, token: Token) -> GkeCaller:
+    """Who asks the Kubernetes Engine API for the cluster of a ref, with a token of that login."""
+    quota = options.text(ref, "quota_project") or (connection.text("quota_project_id") if connection else None)
+    return GkeCaller(token.value, login.source, quota, options.text(ref, "api_endpoint"))
+
+
+def gke_name(ref: ClusterRef, connection: CloudConnection | None, login: GoogleLogin) -> GkeName:
+    """Where the cluster of a ref of kind `gke` is.
+
+    Raises:
+        ConfigurationError: no project is known.
+    """
     project, location, name = gke_path(ref)
     project = project or options.text(ref, "project") or (connection.text("project") if connection else None)
     project = project or _project_of(login)
