@@ -31,9 +31,12 @@ from kpo_multicluster.testing.clouds.node_groups import NodeGroups
 from kpo_multicluster.testing.clouds.server import CloudFaults, LoopbackServer, Record, Request, Response, Service
 from kpo_multicluster.testing.clouds.tokens import TokenBook
 from kpo_multicluster.testing.clouds.verify_eks import TOKEN_LIFE_SECONDS, AccessKey, EksTokenVerifier
+from kpo_multicluster.testing.tls import Authority
 
 if TYPE_CHECKING:
     from kpo_multicluster.testing.cluster import EmbeddedCluster
+
+__all__ = ["DEFAULT_ACCOUNT", "DEFAULT_REGION", "AwsCluster", "AwsName", "AwsRole", "AwsUser", "FakeAws"]
 
 DEFAULT_ACCOUNT = "111111111111"
 DEFAULT_REGION = "us-east-2"
@@ -245,18 +248,19 @@ class FakeAws:
             account: it is in.
             region: it is in.
             cluster: whose API server it is; it runs.
-            ca_pem: CA of its API server, in place of that cluster's.
+            ca_pem: CA of its API server; default that cluster's, or a new one.
             **fields: that DescribeCluster gives, in the API's form, such as `status`; None leaves one out.
 
         Raises:
             ConfigurationError: this AWS is not running.
         """
         made = AwsName(account, region, name)
-        given: dict[str, Any] = {"endpoint": f"https://{name}.{region}.eks.example"}
+        endpoint = f"https://{name}.{region}.eks.example"
         if cluster is not None:
-            given["endpoint"], ca_pem = cluster.server, ca_pem or cluster.ca_pem
-        if ca_pem is not None:
-            given["certificateAuthority"] = {"data": base64.b64encode(ca_pem.encode()).decode()}
+            endpoint, ca_pem = cluster.server, ca_pem or cluster.ca_pem
+        ca_pem = ca_pem or Authority(name).pem
+        authority = {"data": base64.b64encode(ca_pem.encode()).decode()}
+        given = {"endpoint": endpoint, "certificateAuthority": authority, "version": "1.34"}
         self._running().add(made, {**given, **fields})
         if made not in self._clusters:
             self._clusters.append(made)

@@ -31,6 +31,16 @@ from kpo_multicluster.testing.tls import Authority
 if TYPE_CHECKING:
     from kpo_multicluster.testing.cluster import EmbeddedCluster
 
+__all__ = [
+    "DEFAULT_GROUP",
+    "DEFAULT_SUBSCRIPTION",
+    "DEFAULT_TENANT",
+    "SERVER_ID",
+    "AzureCluster",
+    "AzureName",
+    "FakeAzure",
+]
+
 SERVER_ID = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """The application of every AKS server in Entra."""
 DEFAULT_TENANT = "72f988bf-86f1-41af-91ab-2d7cd011db47"

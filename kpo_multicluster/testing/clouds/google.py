@@ -34,9 +34,12 @@ from kpo_multicluster.testing.clouds.identity import Identity
 from kpo_multicluster.testing.clouds.node_groups import NodeGroups
 from kpo_multicluster.testing.clouds.server import CloudFaults, LoopbackServer, Record, Request, Response, Service
 from kpo_multicluster.testing.clouds.tokens import TokenBook
+from kpo_multicluster.testing.tls import Authority
 
 if TYPE_CHECKING:
     from kpo_multicluster.testing.cluster import EmbeddedCluster
+
+__all__ = ["DEFAULT_LOCATION", "DEFAULT_PROJECT", "FakeGoogle", "GoogleCluster", "GoogleName", "ServiceAccount"]
 
 DEFAULT_PROJECT = "my-project"
 DEFAULT_LOCATION = "europe-west1"
@@ -217,15 +220,18 @@ class FakeGoogle:
             project: it is in.
             location: its region or zone.
             cluster: whose API server is at its public endpoint; it runs.
-            ca_pem: CA of its API server, in place of that cluster's.
+            ca_pem: CA of its API server; default that cluster's, or a new one.
             **fields: of `google.container.v1.Cluster` in JSON form; None leaves one out.
         """
         made = GoogleName(project, location, name)
-        given: dict[str, Any] = {"endpoint": "203.0.113.7"}
+        endpoint = "203.0.113.7"
         if cluster is not None:
-            given["endpoint"], ca_pem = urlsplit(cluster.server).netloc, ca_pem or cluster.ca_pem
-        if ca_pem is not None:
-            given["masterAuth"] = {"clusterCaCertificate": base64.b64encode(ca_pem.encode()).decode()}
+            endpoint, ca_pem = urlsplit(cluster.server).netloc, ca_pem or cluster.ca_pem
+        ca_pem = ca_pem or Authority(name).pem
+        given = {
+            "endpoint": endpoint,
+            "masterAuth": {"clusterCaCertificate": base64.b64encode(ca_pem.encode()).decode()},
+        }
         self._container.add(made, {**given, **fields})
         return GoogleCluster(self, made)
 

@@ -68,7 +68,8 @@ def test_errors_of_which_it_knows_nothing() -> None:
 
 
 def test_from_a_cluster_that_was_looked_up(google: Any, key_file: Callable[..., str]) -> None:
-    google.cluster(
+    google.add_cluster(
+        "gpu",
         endpoint="10.0.0.2",
         privateClusterConfig={"enablePrivateEndpoint": True, "privateEndpoint": "10.0.0.2"},
         fleet={"membership": "//gkehub.googleapis.com/projects/123/locations/global/memberships/gpu"},

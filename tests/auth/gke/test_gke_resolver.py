@@ -62,18 +62,18 @@ def gpu(google: Any, key_file: Callable[..., str]) -> Callable[..., ClusterRef]:
 
 
 def test_the_cluster_is_looked_up(google: Any, gpu: Callable[..., ClusterRef], ca: Any) -> None:
-    google.cluster()
+    google.add_cluster("gpu", ca_pem=ca.cert_pem.bytes().decode())
     access = registry.resolve(gpu(namespace="pods"))
     assert access.server == "https://203.0.113.7"
     assert access.ca_pem == ca.cert_pem.bytes().decode()
     assert access.namespace == "pods"
-    assert google.tokens[tokens_of(access).current().value] == EMAIL
-    assert google.calls == ["/token", CLUSTER]
+    assert google.identify(tokens_of(access).current().value).name == EMAIL
+    assert google.record.paths() == ["/token", CLUSTER]
     assert "ya29" not in repr(access)
 
 
 def test_a_path_names_it_all(google: Any, key_file: Callable[..., str]) -> None:
-    google.cluster("/v1/projects/other/locations/us-central1-a/clusters/batch")
+    google.add_cluster("batch", project="other", location="us-central1-a")
     path = "projects/other/locations/us-central1-a/clusters/batch"
     access = registry.resolve(gke(path, key_file=key_file(), api_endpoint=google.url))
     assert access.server == "https://203.0.113.7"
@@ -116,7 +116,7 @@ FLEET = {"membership": "//gkehub.googleapis.com/projects/123/locations/europe-we
 def test_which_endpoint(
     google: Any, gpu: Callable[..., ClusterRef], fields: dict[str, Any], asked: str | None, server: str
 ) -> None:
-    google.cluster(**fields)
+    google.add_cluster("gpu", **fields)
     access = registry.resolve(gpu(endpoint=asked))
     assert access.server == server
     assert (access.ca_pem is None) == ("goog" in server)
@@ -155,22 +155,24 @@ def test_which_endpoint(
 def test_an_endpoint_it_lacks(
     google: Any, gpu: Callable[..., ClusterRef], fields: dict[str, Any], asked: str | None, message: str
 ) -> None:
-    google.cluster(**fields)
+    google.add_cluster("gpu", **fields)
     assert message in said_by(gpu(endpoint=asked), ConfigurationError)
 
 
-def test_an_endpoint_or_membership_that_is_given_needs_no_look_up(google: Any, key_file: Callable[..., str]) -> None:
+def test_an_endpoint_or_membership_that_is_given_needs_no_look_up(
+    google: Any, key_file: Callable[..., str], ca: Any
+) -> None:
     access = registry.resolve(gke("gpu", key_file=key_file(), endpoint="https://gke-1.gke.goog/"))
     assert (access.server, access.ca_pem) == ("https://gke-1.gke.goog", None)
-    ca_data = base64.b64encode(google.ca_pem.encode()).decode()
+    ca_data = base64.b64encode(ca.cert_pem.bytes()).decode()
     access = registry.resolve(gke("gpu", key_file=key_file(), endpoint="https://10.0.0.2", ca_data=ca_data))
-    assert access.ca_pem == google.ca_pem
+    assert access.ca_pem == ca.cert_pem.bytes().decode()
     member = "projects/123/locations/global/memberships/gpu"
     access = registry.resolve(gke("gpu", key_file=key_file(), endpoint="connect-gateway", membership=member))
     assert access.server == (
         "https://connectgateway.googleapis.com/v1/projects/123/locations/global/gkeMemberships/gpu"
     )
-    assert set(google.calls) == {"/token"}
+    assert set(google.record.paths()) == {"/token"}
     wrong = gke("gpu", key_file=key_file(), endpoint="connect-gateway", membership="my-cluster")
     assert "not like projects/123456/locations/global/memberships/name" in said_by(wrong, ConfigurationError)
 
@@ -179,13 +181,16 @@ def test_an_endpoint_or_membership_that_is_given_needs_no_look_up(google: Any, k
 
 
 def test_key_json_by_reference_and_inline(
-    google: Any, gpu: Callable[..., ClusterRef], monkeypatch: pytest.MonkeyPatch
+    google: Any,
+    gpu: Callable[..., ClusterRef],
+    make_key: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    google.cluster()
-    monkeypatch.setenv("GKE_KEY", json.dumps(google.service_account()))
+    google.add_cluster("gpu")
+    monkeypatch.setenv("GKE_KEY", json.dumps(make_key()))
     ref = gpu(key_json="env:GKE_KEY")
     assert registry.resolve(ClusterRef.from_json(ref.to_json())).server
-    inline = gpu(key_json=json.dumps(google.service_account()))
+    inline = gpu(key_json=json.dumps(make_key()))
     assert not inline.portable
     assert "PRIVATE KEY" not in repr(inline)
     assert registry.resolve(inline).server
@@ -194,28 +199,30 @@ def test_key_json_by_reference_and_inline(
 
 
 def test_a_chain_of_impersonation(google: Any, gpu: Callable[..., ClusterRef]) -> None:
-    google.cluster()
+    google.add_cluster("gpu")
     ref = gpu(impersonation_chain=["a@p.iam", "b@p.iam"], iam_endpoint=google.url)
     access = registry.resolve(ref)
-    assert google.tokens[tokens_of(access).current().value] == "b@p.iam"
-    assert "impersonate a@p.iam b@p.iam" in google.calls
+    assert google.identify(tokens_of(access).current().value).name == "b@p.iam"
+    (asked,) = [one for one in google.record.all() if one.path.endswith("b@p.iam:generateAccessToken")]
+    assert asked.json["delegates"] == ["a@p.iam"]
     assert registry.resolve(gpu(impersonation_chain="c@p.iam", iam_endpoint=google.url)).server
-    assert google.tokens[f"ya29.{google.number}"] == "c@p.iam"
+    assert google.tokens.all()[-1].identity.name == "c@p.iam"
 
 
 def test_federation(google: Any, gpu: Callable[..., ClusterRef], key_file: Callable[..., str], tmp_path: Path) -> None:
-    google.cluster()
+    google.add_cluster("gpu")
     (tmp_path / "subject").write_text("subject-token")
     audience = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q"
     config = {
         "type": "external_account",
         "audience": audience,
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-        "token_url": f"{google.url}/sts",
+        "token_url": f"{google.url}/v1/token",
         "credential_source": {"file": str(tmp_path / "subject")},
     }
+    google.federate(audience=audience, subject_token="subject-token", principal="principal://airflow")
     access = registry.resolve(gpu(credential_config_file=key_file(config, "wif.json"), project="my-project"))
-    assert google.tokens[tokens_of(access).current().value] == audience
+    assert google.identify(tokens_of(access).current().value).name == "principal://airflow"
 
 
 @pytest.mark.parametrize("place", ["named", "well-known"])
@@ -227,50 +234,57 @@ def test_application_default_credentials(
     monkeypatch: pytest.MonkeyPatch,
     place: str,
 ) -> None:
-    google.cluster()
+    google.add_cluster("gpu")
     if place == "named":
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", key_file())
     else:
         user = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
         user["token_uri"] = f"{google.url}/token"
+        google.add_user("jane@example.org", refresh_token="r")
         (tmp_path / "gcloud").mkdir()
         key_file(user, "gcloud/application_default_credentials.json")
         monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
         # The library ignores the address in a user's file.
         monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{google.url}/token")
     access = registry.resolve(gpu(adc=True))
-    assert google.tokens[tokens_of(access).current().value] in (EMAIL, "jane@example.org")
+    assert google.identify(tokens_of(access).current().value).name in (EMAIL, "jane@example.org")
 
 
 def test_the_metadata_server(google: Any, gpu: Callable[..., ClusterRef], monkeypatch: pytest.MonkeyPatch) -> None:
     from google.auth.compute_engine import _metadata
 
-    google.cluster()
-    host = google.url.removeprefix("http://")
+    google.add_cluster("gpu")
+    google.node_account = "node@x.iam"
+    host = google.metadata_host
     # Both are read from the environment when the library is imported.
     monkeypatch.setattr(_metadata, "_NO_GCE_CHECK", False)
     monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", host)
     monkeypatch.setenv("GCE_METADATA_IP", host)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
     access = registry.resolve(gpu(adc=True))
-    assert google.tokens[tokens_of(access).current().value] == "node@x.iam"
+    assert google.identify(tokens_of(access).current().value).name == "node@x.iam"
 
 
 def test_a_quota_project(google: Any, gpu: Callable[..., ClusterRef]) -> None:
-    google.cluster()
+    google.add_cluster("gpu")
     registry.resolve(gpu(quota_project="billing"))
-    assert google.headers[-1]["x-goog-user-project"] == "billing"
+    assert google.record.all()[-1].headers["x-goog-user-project"] == "billing"
     registry.resolve(gpu())
-    assert "x-goog-user-project" not in google.headers[-1]
+    assert "x-goog-user-project" not in google.record.all()[-1].headers
 
 
 @pytest.mark.parametrize("prefix", ["", "extra__google_cloud_platform__"])
 @pytest.mark.parametrize("form", ["key_path", "keyfile_dict", "keyfile_dict as text", "credential_config_file"])
 def test_a_connection(
-    google: Any, gpu: Callable[..., ClusterRef], key_file: Callable[..., str], form: str, prefix: str
+    google: Any,
+    gpu: Callable[..., ClusterRef],
+    make_key: Callable[..., dict[str, Any]],
+    key_file: Callable[..., str],
+    form: str,
+    prefix: str,
 ) -> None:
-    google.cluster()
-    key = google.service_account()
+    google.add_cluster("gpu")
+    key = make_key()
     value = {
         "key_path": key_file(),
         "keyfile_dict": {**key, "private_key": key["private_key"].replace("\n", "\\n")},
@@ -287,8 +301,8 @@ def test_a_connection(
     connection = CloudConnection("gcp", "google_cloud_platform", extra=extra)
     ref = gpu(conn_id="gcp", iam_endpoint=google.url)
     access = registry.resolve(ref, connections=Connections(connection))
-    assert google.tokens[tokens_of(access).current().value] == "b@p.iam"
-    assert google.headers[-1]["x-goog-user-project"] == "billing"
+    assert google.identify(tokens_of(access).current().value).name == "b@p.iam"
+    assert google.record.all()[-1].headers["x-goog-user-project"] == "billing"
     assert "connection 'gcp'" in tokens_of(access).source
     assert "PRIVATE" not in repr(connection)
 
@@ -353,7 +367,7 @@ def test_a_missing_sdk(gpu: Callable[..., ClusterRef], monkeypatch: pytest.Monke
     ],
 )
 def test_a_key_that_is_refused(google: Any, gpu: Callable[..., ClusterRef], description: str, hint: str) -> None:
-    google.faults["/token"] = 400, {"error": "invalid_grant", "error_description": description}
+    google.faults.refuse("POST /token", 400, "invalid_grant", description)
     text = said_by(gpu(), CredentialError)
     assert description in text
     assert hint in text
@@ -362,7 +376,7 @@ def test_a_key_that_is_refused(google: Any, gpu: Callable[..., ClusterRef], desc
 
 def test_impersonation_that_is_refused(google: Any, gpu: Callable[..., ClusterRef]) -> None:
     path = "/v1/projects/-/serviceAccounts/b@p.iam:generateAccessToken"
-    google.fault(path, 403, "PERMISSION_DENIED", "Permission 'iam.serviceAccounts.getAccessToken' denied")
+    google.faults.refuse(f"{path}$", 403, "PERMISSION_DENIED", "Permission 'iam.serviceAccounts.getAccessToken' denied")
     text = said_by(gpu(impersonation_chain="a@p.iam,b@p.iam", iam_endpoint=google.url), CredentialError)
     assert "may not impersonate a@p.iam -> b@p.iam (PERMISSION_DENIED" in text
     assert "roles/iam.serviceAccountTokenCreator" in text
@@ -378,11 +392,11 @@ def test_google_out_of_reach(gpu: Callable[..., ClusterRef], key_file: Callable[
 
 
 def test_a_wrong_name_location_or_project(google: Any, gpu: Callable[..., ClusterRef]) -> None:
-    google.cluster()
+    google.add_cluster("gpu")
     text = said_by(gpu(location="europe-west1-b"), ConfigurationError)
     assert "no GKE cluster 'gpu' in europe-west1-b of project my-project, as seen by" in text
     assert "Clusters seen in the project: gpu (europe-west1)." in text
-    google.fault("/v1/projects/my-project/locations/-/clusters", 403, "PERMISSION_DENIED", "denied")
+    google.faults.refuse("/v1/projects/my-project/locations/-/clusters$", 403, "PERMISSION_DENIED", "denied")
     text = said_by(gpu(location="europe-west1-b"), ConfigurationError)
     assert "clusters may not be listed (PERMISSION_DENIED: denied)" in text
 
@@ -411,32 +425,23 @@ def test_the_look_up_is_refused(
     kind: type[Exception],
     said: str,
 ) -> None:
-    google.fault(CLUSTER, status, code, message)
+    google.faults.refuse(f"{CLUSTER}$", status, code, message)
     text = said_by(gpu(), kind)
     assert f"answered with {status} ({code}: {message})" in text
     assert said in text
 
 
 def test_a_fault_that_passes_is_tried_again(google: Any, gpu: Callable[..., ClusterRef]) -> None:
-    google.cluster()
-    google.fault(CLUSTER, 503, "UNAVAILABLE", "later")
+    google.add_cluster("gpu")
+    google.faults.refuse(f"{CLUSTER}$", 503, "UNAVAILABLE", "later", times=1)
 
-    class Once(dict[str, Any]):
-        def __contains__(self, path: object) -> bool:
-            return path in ("/nothing",) or super().__contains__(path)
-
-        def __getitem__(self, path: str) -> Any:
-            return self.pop(path)
-
-    google.faults = Once(google.faults)
     assert registry.resolve(gpu()).server
-    assert google.calls.count(CLUSTER) == 2
-    google.faults = {}
+    assert google.record.paths().count(CLUSTER) == 2
 
 
 @pytest.mark.parametrize("status", ["PROVISIONING", "STOPPING", "ERROR"])
 def test_a_cluster_that_is_not_up(google: Any, gpu: Callable[..., ClusterRef], status: str) -> None:
-    google.cluster(status=status, conditions=[{"canonicalCode": "INTERNAL", "message": "no quota"}])
+    google.add_cluster("gpu", status=status, conditions=[{"canonicalCode": "INTERNAL", "message": "no quota"}])
     text = said_by(gpu(), ConnectError)
     assert f"GKE cluster 'gpu' in europe-west1 of project my-project is {status} (no quota)" in text
 
@@ -450,8 +455,8 @@ def test_no_project(gpu: Callable[..., ClusterRef], key_file: Callable[..., str]
 
 def test_renewed_before_its_end(google: Any, key_file: Callable[..., str], clock: Any) -> None:
     clock.now = time.time()
-    google.cluster()
-    google.life_seconds = 3599
+    google.add_cluster("gpu")
+    google.token_life_seconds = 3599
     ref = gke("gpu", key_file=key_file(), location="europe-west1", api_endpoint=google.url)
     tokens = tokens_of(GkeResolver(clock=clock).resolve(ref))
     first = tokens.current()
@@ -460,7 +465,7 @@ def test_renewed_before_its_end(google: Any, key_file: Callable[..., str], clock
     assert tokens.current() is first
     clock.now += 60
     assert tokens.current() is not first
-    assert google.calls.count("/token") == 2
+    assert google.record.paths().count("/token") == 2
 
 
 def test_the_end_is_in_utc_whatever_the_time_zone(
@@ -469,7 +474,7 @@ def test_the_end_is_in_utc_whatever_the_time_zone(
     monkeypatch.setenv("TZ", "America/Los_Angeles")
     time.tzset()
     try:
-        google.cluster()
+        google.add_cluster("gpu")
         end = tokens_of(registry.resolve(gpu())).current().expires_at
     finally:
         monkeypatch.undo()
@@ -480,26 +485,26 @@ def test_the_end_is_in_utc_whatever_the_time_zone(
 def test_a_refused_token_is_replaced_and_a_new_key_taken_up(
     google: Any, gpu: Callable[..., ClusterRef], key_file: Callable[..., str]
 ) -> None:
-    google.cluster()
+    google.add_cluster("gpu")
     tokens = tokens_of(registry.resolve(gpu()))
     first = tokens.current()
     key_file(client_email="rotated@my-project.iam.gserviceaccount.com")
     second = tokens.replace(first)
-    assert google.tokens[second.value] == "rotated@my-project.iam.gserviceaccount.com"
+    assert google.identify(second.value).name == "rotated@my-project.iam.gserviceaccount.com"
 
 
 def test_eight_threads_renew_once(google: Any, gpu: Callable[..., ClusterRef]) -> None:
-    google.cluster()
+    google.add_cluster("gpu")
     tokens = tokens_of(registry.resolve(gpu()))
     first = tokens.current()
     with ThreadPoolExecutor(8) as threads:
         found = {future.result() for future in [threads.submit(tokens.replace, first) for _ in range(8)]}
     assert len(found) == 1
-    assert google.calls.count("/token") == 2
+    assert google.record.paths().count("/token") == 2
 
 
 def test_a_child_process_renews_by_itself(google: Any, gpu: Callable[..., ClusterRef]) -> None:
-    google.cluster()
+    google.add_cluster("gpu")
     tokens = tokens_of(registry.resolve(gpu()))
     first = tokens.current()
     reader, writer = os.pipe()
@@ -513,7 +518,7 @@ def test_a_child_process_renews_by_itself(google: Any, gpu: Callable[..., Cluste
             os._exit(status)
     os.close(writer)
     with open(reader, "rb") as pipe:
-        assert pipe.read().decode() in google.tokens
+        assert google.identify(pipe.read().decode())
     assert os.waitpid(child, 0)[1] == 0
 
 
@@ -522,6 +527,8 @@ def test_a_netrc_does_not_take_the_tokens_place(
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    google.cluster()
+    google.add_cluster("gpu")
     assert registry.resolve(gpu(impersonation_chain="c@p.iam", iam_endpoint=google.url)).server
-    assert not any(headers.get("authorization", "").startswith("Basic") for headers in google.headers)
+    assert not any(
+        headers.get("authorization", "").startswith("Basic") for headers in (one.headers for one in google.record.all())
+    )

@@ -49,7 +49,7 @@ def test_the_token_is_made_in_process(
 ) -> None:
     source = tokens(*arguments, GOOGLE_APPLICATION_CREDENTIALS=key_file())
     token = source.current()
-    assert google.tokens[token.value] == EMAIL
+    assert google.identify(token.value).name == EMAIL
     assert source.replace(token).value != token.value
 
 
@@ -57,17 +57,19 @@ def test_the_credentials_of_this_process(
     tokens: Tokens, google: Any, key_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", key_file())
-    assert google.tokens[tokens().current().value] == EMAIL
+    assert google.identify(tokens().current().value).name == EMAIL
 
 
 def test_a_credential_file_of_gclouds(tokens: Tokens, google: Any, key_file: Callable[..., str]) -> None:
     path = key_file(client_email="other@p.iam")
-    assert google.tokens[tokens(CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE=path).current().value] == "other@p.iam"
+    assert google.identify(tokens(CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE=path).current().value).name == "other@p.iam"
 
 
 @pytest.mark.parametrize("by", ["argument", "variable"])
 def test_impersonation(tokens: Tokens, google: Any, key_file: Callable[..., str], by: str) -> None:
-    google.fault("/v1/projects/-/serviceAccounts/c@p.iam:generateAccessToken", 403, "PERMISSION_DENIED", "may not")
+    google.faults.refuse(
+        "/v1/projects/-/serviceAccounts/c@p.iam:generateAccessToken$", 403, "PERMISSION_DENIED", "may not"
+    )
     env, arguments = {"GOOGLE_APPLICATION_CREDENTIALS": key_file()}, []
     if by == "argument":
         arguments = ["--impersonate_service_account", "c@p.iam"]
@@ -76,7 +78,7 @@ def test_impersonation(tokens: Tokens, google: Any, key_file: Callable[..., str]
     # There is no way to tell the plugin of another address for the API that impersonates.
     with pytest.raises(ExecPluginError, match=r"served in process, failed\."):
         tokens(*arguments, **env).current()
-    assert google.calls == ["/token"]
+    assert google.record.paths() == ["/token"]
 
 
 @pytest.mark.parametrize(
@@ -102,11 +104,11 @@ def test_where_gcloud_is_installed_it_is_asked(
     path = script(COMMAND, f"echo '{answer}'")
     monkeypatch.setenv("PATH", str(path.parent))
     key = key_file()
-    assert google.tokens[tokens(GOOGLE_APPLICATION_CREDENTIALS=key).current().value] == EMAIL
+    assert google.identify(tokens(GOOGLE_APPLICATION_CREDENTIALS=key).current().value).name == EMAIL
     script("gcloud", "exit 1")
     assert tokens(GOOGLE_APPLICATION_CREDENTIALS=key).current().value == "of-gcloud"
     adc = tokens("--use_application_default_credentials", GOOGLE_APPLICATION_CREDENTIALS=key)
-    assert google.tokens[adc.current().value] == EMAIL
+    assert google.identify(adc.current().value).name == EMAIL
 
 
 def test_without_google_auth(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
