@@ -268,6 +268,7 @@ class FakeAzure:
         server_id: str = SERVER_ID,
         server: str = "https://gpu.hcp.example:443",
         user: Mapping[str, Any] | None = None,
+        admin: Mapping[str, Any] | None = None,
         **properties: Any,
     ) -> AzureCluster:
         """Adds or replaces a cluster.
@@ -279,13 +280,14 @@ class FakeAzure:
             server_id: the application its tokens are for.
             server: URL of its API server, where no cluster is given.
             user: of the kubeconfig that Azure writes, in place of one that calls kubelogin.
+            admin: the user of the kubeconfig that Azure writes for the local account.
             **properties: of a managed cluster in JSON form; None leaves one out.
         """
         where = at or AzureName(DEFAULT_SUBSCRIPTION, DEFAULT_GROUP, name)
-        ca_pem, admin = self.ca_pem, None
+        ca_pem = self.ca_pem
         if cluster is not None:
             server, ca_pem = cluster.server, cluster.ca_pem
-            admin = cluster.kubeconfig(certificate=True)["users"][0]["user"]
+            admin = admin or cluster.kubeconfig(certificate=True)["users"][0]["user"]
         whole = {
             "provisioningState": "Succeeded",
             "powerState": {"code": "Running"},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -77,8 +78,11 @@ def test_tokens_that_say_nothing(token: str) -> None:
     assert claims_of(token) == {}
 
 
-def test_from_a_cluster_that_was_looked_up(azure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    azure.cluster()
+def test_from_a_cluster_that_was_looked_up(
+    azure: Any, add_gpu: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_gpu()
+    object_id = azure.add_application("11111111-aaaa", secret="s3cr3t-value").name
     ref = aks(
         "gpu",
         resource_group="ml",
@@ -91,14 +95,14 @@ def test_from_a_cluster_that_was_looked_up(azure: Any, monkeypatch: pytest.Monke
     )
     access = registry.resolve(ref)
     (text,) = explain_refusal(ref, access, REFUSED)
-    assert "11111111-aaaa (object id object-1)" in text
+    assert f"11111111-aaaa (object id {object_id})" in text
     (text,) = explain_refusal(ref, access, ForbiddenError(403, request="GET /", detail="no"))
-    assert "bind a Kubernetes Role to the user object-1" in text
+    assert f"bind a Kubernetes Role to the user {object_id}" in text
     assert explain_refusal(ref, access, ConnectError("the name cannot be resolved")) == []
-    azure.cluster(powerState={"code": "Stopped"})
+    add_gpu(powerState={"code": "Stopped"})
     (text,) = explain_refusal(ref, access, ConnectError("the name cannot be resolved"))
     assert "is Stopped. Start it: az aks start." in text
     assert explain_refusal(ref, access, NotFoundError(404, request="GET /")) == []
-    azure.fault(f"/{TENANT}/oauth2/v2.0/token", 400, "invalid", "x")
+    azure.faults.refuse(f"/{TENANT}/oauth2/v2.0/token$", 400, "invalid", "x")
     (text,) = explain_refusal(ref, access, ConnectError("the name cannot be resolved"))
     assert text.startswith("Asking the cloud why failed as well")

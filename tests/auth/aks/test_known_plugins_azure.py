@@ -22,6 +22,11 @@ SERVER = ("get-token", "--server-id", SERVER_ID)
 Tokens = Callable[..., TokenSource]
 
 
+def form_of(azure: Any) -> Any:
+    """What the latest login told Entra."""
+    return [one.form for one in azure.record.all() if one.path.endswith("/oauth2/v2.0/token")][-1]
+
+
 @pytest.fixture
 def tokens(
     azure: Any, write_kubeconfig: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -44,7 +49,7 @@ def test_a_service_principal(tokens: Tokens, azure: Any) -> None:
     login = ("-l", "spn", "--client-id", CLIENT, "--client-secret", SECRET, "-t", TENANT)
     source = tokens(*SERVER, *login)
     token = source.current()
-    assert azure.scopes[token.value] == f"{SERVER_ID}/.default"
+    assert azure.tokens.good(token.value).audience == SERVER_ID
     assert source.replace(token).value != token.value
 
 
@@ -71,14 +76,14 @@ def test_the_environment_goes_first(
     tokens: Tokens, azure: Any, arguments: tuple[str, ...], env: dict[str, str]
 ) -> None:
     assert tokens(*SERVER, *arguments, **env).current().value
-    assert azure.forms[-1]["client_id"] == CLIENT
+    assert form_of(azure)["client_id"] == CLIENT
 
 
 def test_unless_it_is_told_not_to(tokens: Tokens, azure: Any) -> None:
     arguments = ("--login", "spn", "--client-id", CLIENT, "--client-secret", SECRET, "--tenant-id", TENANT)
     source = tokens(*SERVER, *arguments, "--disable-environment-override", AZURE_CLIENT_ID="other")
     assert source.current().value
-    assert azure.forms[-1]["client_id"] == CLIENT
+    assert form_of(azure)["client_id"] == CLIENT
 
 
 def test_workload_identity(tokens: Tokens, azure: Any, tmp_path: Path) -> None:
@@ -90,14 +95,14 @@ def test_workload_identity(tokens: Tokens, azure: Any, tmp_path: Path) -> None:
         "AZURE_AUTHORITY_HOST": f"{azure.url}/",
     }
     assert tokens(*SERVER, "-l", "workloadidentity", **env).current().value
-    assert azure.forms[-1]["client_assertion"] == "eyJ.kubernetes.token"
+    assert form_of(azure)["client_assertion"] == "eyJ.kubernetes.token"
 
 
 def test_managed_identity(tokens: Tokens, azure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IDENTITY_ENDPOINT", f"{azure.plain_url}/msi/token")
+    monkeypatch.setenv("IDENTITY_ENDPOINT", f"{azure.machine_url}/msi/token")
     monkeypatch.setenv("IDENTITY_HEADER", "header-secret")
     assert tokens(*SERVER, "--login", "msi", "--client-id", "identity-1").current().value
-    assert azure.queries[-1]["client_id"] == "identity-1"
+    assert azure.record.all()[-1].query["client_id"] == "identity-1"
 
 
 @pytest.mark.parametrize(
@@ -143,4 +148,4 @@ def test_clouds_are_told_apart_without_a_request(environment: str, tmp_path: Pat
     arguments = (*SERVER, "-e", environment, "--login", "msi")
     plugin = ExecPlugin("kubelogin", arguments, {}, V1BETA1, "exec of user 'u'", tmp_path)
     assert kubelogin(plugin) is not None
-    assert azure.calls == []
+    assert azure.record.paths() == []
