@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpo_multicluster import __version__
-from kpo_multicluster.errors import KpoMulticlusterError
+from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 
 if TYPE_CHECKING:
+    from kpo_multicluster.cluster import ClusterRef
+    from kpo_multicluster.doctor.report import Examination
     from kpo_multicluster.testing.local_cluster import LocalCluster
 
 _DEFAULT_NAME = "embedded"
 _FAILED = 1
+_MISUSED = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,9 +40,54 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kpo-multicluster", description="Pods on any number of Kubernetes clusters.")
     parser.add_argument("--version", action="version", version=f"kpo-multicluster {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_local,):
+    for add in (_add_doctor, _add_local):
         add(commands)
     return parser
+
+
+def _add_doctor(commands: Any) -> None:
+    from kpo_multicluster.doctor.command import add_arguments
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="walk the way to a cluster, and say what is in it",
+        description="Walks the way to a cluster: connection, credentials, endpoint, TLS, authentication, permissions. "
+        "Each step tells what it found, and what to do next. Nothing is created, and nothing secret is shown. Exit "
+        "code: 0 when pods can be run there (there may be warnings), 1 when a step failed, 2 when misused.",
+    )
+    add_arguments(doctor)
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from kpo_multicluster.doctor.command import SOURCE, part_of
+    from kpo_multicluster.hooks.cluster_part import ref_of_part
+
+    try:
+        part = part_of(arguments)
+        ref = None if part is None else ref_of_part(part, auth=None, source=SOURCE)
+    except ConfigurationError as error:
+        print(f"kpo-multicluster doctor: {error}", file=sys.stderr)
+        return _MISUSED
+    examination = _examined(arguments, ref)
+    print(json.dumps(examination.as_json(), indent=2) if arguments.json else examination)
+    return 0 if examination.well else _FAILED
+
+
+def _examined(arguments: argparse.Namespace, ref: ClusterRef | None) -> Examination:
+    limits: Any = {"namespace": arguments.namespace, "within_seconds": arguments.timeout_seconds}
+    if ref is None or "conn_id" in ref.options:
+        # As Airflow's own command line does it: connections are those of its database, too.
+        os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+        # Airflow writes to standard output as it is imported.
+        with redirect_stdout(sys.stderr):
+            from kpo_multicluster.hooks.kubernetes import KubernetesHook
+
+            return KubernetesHook(arguments.connection, cluster=ref).examine(**limits)
+    from kpo_multicluster.doctor.examination import Subject, examine
+    from kpo_multicluster.hooks.clusters import ChosenCluster
+
+    return examine(lambda: Subject(ref, ChosenCluster(ref).explain()), **limits)
 
 
 def _add_local(commands: Any) -> None:

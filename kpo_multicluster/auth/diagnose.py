@@ -99,6 +99,18 @@ def certificate(access: ClusterAccess) -> list[str]:
     ]
 
 
+def certificate_end(pem: str) -> float | None:
+    """When the first certificate of a PEM text ends, Unix time in seconds; None where it cannot be read."""
+    try:
+        from cryptography import x509
+    except ModuleNotFoundError:  # as in `_names_of`
+        return None
+    try:
+        return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()
+    except ValueError:
+        return None
+
+
 def _trusted(access: ClusterAccess) -> str:
     if access.ca_pem is None:
         return "what this system trusts"

@@ -93,7 +93,7 @@ def ref_of_part(part: Mapping[str, Any], *, auth: str | None, source: str) -> Cl
             raise ConfigurationError(f"The {name} in {source} must be text, not {type(value).__name__}.")
     if named is None:
         raise ConfigurationError(
-            f"The {source} does not say of which kind its cluster is: add auth, one of {', '.join(kinds())}."
+            f"{_sentence(source)} does not say of which kind its cluster is: add auth, one of {', '.join(kinds())}."
         )
     check_kind(ClusterRef(named, source=source))
     kind = _KINDS.get(named) or _Kind(options=None, secret=[name for name in given if _LOOKS_SECRET.search(name)])
@@ -118,17 +118,21 @@ def _check_names(kind: _Kind, name: str, given: Iterable[str], source: str) -> N
     if unknown:
         takes = ", ".join(["auth", "namespace", *sorted(kind.options or ())])
         raise ConfigurationError(
-            f"The {source} has {', '.join(unknown)}, which a cluster of kind {name!r} does not take. It takes {takes}."
+            f"{_sentence(source)} has {', '.join(unknown)}, which a cluster of kind {name!r} does not take. It takes {takes}."
         )
     for names in kind.exclusive:
         both = [option for option in names if option in given]
         if len(both) > 1:
-            raise ConfigurationError(f"The {source} has {' and '.join(both)}: drop all but one.")
+            raise ConfigurationError(f"{_sentence(source)} has {' and '.join(both)}: drop all but one.")
     for names in kind.needed:
         if not any(option in given for option in names):
             raise ConfigurationError(
-                f"The {source} lacks {' or '.join(names)}, which a cluster of kind {name!r} needs: add it."
+                f"{_sentence(source)} lacks {' or '.join(names)}, which a cluster of kind {name!r} needs: add it."
             )
+
+
+def _sentence(source: str) -> str:
+    return f"The {source.removeprefix('the ')}"
 
 
 def _is_reference(value: Any) -> bool:

@@ -15,7 +15,7 @@ from kpo_multicluster.airflow_names import AirflowNotFoundException, BaseHook
 from kpo_multicluster.auth.access import ClusterAccess
 from kpo_multicluster.auth.registry import resolve
 from kpo_multicluster.cluster import ClusterRef
-from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
+from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.hooks.clusters import (
     DEFAULT_CONN_ID,
     ChosenCluster,
@@ -30,6 +30,8 @@ from kpo_multicluster.raised import airflow_errors
 
 if TYPE_CHECKING:
     from kubernetes import client
+
+    from kpo_multicluster.doctor.report import Examination
 
 # Methods of the upstream hook that the official client has itself.
 _ELSEWHERE = {
@@ -285,13 +287,32 @@ class KubernetesHook(BaseHook):
         """
         return self.core_v1_client.read_namespaced_pod(name=name, namespace=namespace)
 
-    def test_connection(self) -> tuple[bool, str]:
-        """Whether the cluster answers and knows our credentials, and as whom; within 10 s."""
-        from kpo_multicluster.hooks.probe import probe
+    def examine(self, *, namespace: str | None = None, within_seconds: float = 10.0) -> Examination:
+        """Walks the way to the cluster step by step, up to what pods may be run by whom the server takes us for.
+
+        Args:
+            namespace: where pods are to run; default that of the connection or of `cluster`, else `default`.
+            within_seconds: for all of it.
+        """
+        from kpo_multicluster.doctor.examination import Subject, examine
+
+        def find() -> Subject:
+            chosen = self.chosen_cluster
+            self.credential_mask.cover_ref(chosen.ref.secrets)
+            return Subject(chosen.ref, chosen.explain(), AirflowConnections(), self.credential_mask.cover)
 
         try:
-            # Airflow is asked for the connection here: the probe works in another thread.
-            source = self.cluster_ref.source
-            return True, f"{probe(lambda: self.access)} It was named by {source}."
-        except KpoMulticlusterError as error:
-            return False, str(error)
+            return examine(find, namespace=namespace, within_seconds=within_seconds)
+        finally:
+            self.credential_mask.tell_airflow()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether pods can be run on the cluster, and as whom; else the first thing that is in the way. Within 10 s."""
+        examination = self.examine()
+        failure = examination.first_failure
+        if failure is not None:
+            return False, f"{failure.name}: {failure.found} {failure.next_step}".strip()
+        found = examination.step("authentication").found
+        lacking = examination.step("permissions")
+        granted = "" if lacking.outcome == "ok" else f" {lacking.found}"
+        return True, f"{found}{granted} It was named by {self.cluster_ref.source}."

@@ -6,7 +6,6 @@ import base64
 import copy
 import json
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from kubernetes.client import Configuration  # noqa: TID253
 
 from kpo_multicluster.airflow_names import AirflowException
 from kpo_multicluster.cluster import ClusterRef
-from kpo_multicluster.errors import ConfigurationError, ConnectError, CredentialError
+from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.hooks.kubernetes import KubernetesHook
-from kpo_multicluster.hooks.probe import probe
+from kpo_multicluster.testing import Rule, User
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 Connect = Callable[..., str]
@@ -224,7 +223,7 @@ def test_a_working_connection_tells_server_and_user(cluster: EmbeddedCluster, co
     working, told = KubernetesHook(connect(kube_config_path=str(config))).test_connection()
     assert working
     assert cluster.server in told
-    assert "knows us as admin;" in told
+    assert "knows us as admin, of the groups" in told
     assert told.endswith("It was named by field 'kube_config_path' of connection 'cluster'.")
 
 
@@ -243,30 +242,38 @@ def test_no_credentials_at_all(cluster: EmbeddedCluster, document: dict[str, Any
     assert "config_dict" in told
 
 
-@pytest.mark.parametrize("status", [403, 404])
-def test_a_server_that_does_not_tell_whom_it_takes_us_for(
-    cluster: EmbeddedCluster, ref: ClusterRef, status: int
-) -> None:
-    with cluster.faults.answer("selfsubjectreviews", status):
-        working, told = KubernetesHook(cluster=ref).test_connection()
-    assert working
-    assert "answers; it is the cluster of" in told
-
-
 def test_a_server_that_is_away(cluster: EmbeddedCluster, ref: ClusterRef) -> None:
     with cluster.outage():
-        started = time.monotonic()
         working, told = KubernetesHook(cluster=ref).test_connection()
     assert not working
+    assert told.startswith("endpoint: No connection to ")
     assert cluster.server.removeprefix("https://") in told
-    assert time.monotonic() - started < 10
 
 
 def test_a_server_that_never_answers_is_not_waited_for(cluster: EmbeddedCluster, ref: ClusterRef) -> None:
-    with cluster.faults.black_hole(), pytest.raises(ConnectError, match=r"no answer within 0\.3 s"):
-        probe(lambda: KubernetesHook(cluster=ref).access, within_seconds=0.3)
-    (left,) = (thread for thread in threading.enumerate() if thread.name == "probe cluster")
-    left.join(5)
+    with cluster.faults.black_hole():
+        failure = KubernetesHook(cluster=ref).examine(within_seconds=0.5).first_failure
+    assert failure is not None
+    assert "Not done within the 0.5 s" in failure.found
+    for thread in threading.enumerate():
+        if thread.name == "examine cluster":
+            thread.join(30)
+
+
+def test_rights_that_are_missing(cluster: EmbeddedCluster, tmp_path: Path) -> None:
+    nobody = cluster.add_user(User("nobody", rules=()))
+    working, told = KubernetesHook(
+        config_file=str(cluster.write_kubeconfig(tmp_path / "a", user=nobody.name))
+    ).test_connection()
+    assert not working
+    assert told.startswith("permissions: In the namespace 'default' we may not create pods")
+    runner = User("runner", rules=(Rule(("create", "watch", "get", "delete"), ("pods",)),))
+    cluster.add_user(runner)
+    working, told = KubernetesHook(
+        config_file=str(cluster.write_kubeconfig(tmp_path / "b", user="runner"))
+    ).test_connection()
+    assert working
+    assert "no log is read" in told
 
 
 def test_a_file_that_is_not_there() -> None:
@@ -275,19 +282,7 @@ def test_a_file_that_is_not_there() -> None:
     assert "/not/there" in told
 
 
-def test_a_fault_of_our_own_is_not_taken_for_the_cluster_s() -> None:
-    def reach() -> Any:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        probe(reach)
-
-
-def test_errors_are_those_airflow_expects(cluster: EmbeddedCluster, document: dict[str, Any]) -> None:
-    document["users"][0]["user"] = {"token": "hunter2"}
-    hook = KubernetesHook(config_dict=document)
-    with pytest.raises(CredentialError), hook.api_client:
-        probe(lambda: hook.access)
+def test_errors_are_those_airflow_expects() -> None:
     broken = KubernetesHook(config_file="/not/there")
     with pytest.raises(AirflowException, match="/not/there"):
         broken.get_conn()
