@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -22,9 +23,15 @@ from kpo_multicluster.testing import EmbeddedCluster, NodeSpec, Rule, User
 from ..cluster import bed
 from ..cluster import kubeconfig as kubeconfigs
 from ..cluster.clients import Client
+from ..cluster.errors import RefusedError
 from ..cluster.fixtures import RealClusters
 
 Rules = Sequence[Mapping[str, Sequence[str]]]
+
+# For what only a real node does. docs/embedded-cluster.md lists every case of this mark, and says what differs.
+REAL_ONLY = pytest.mark.parametrize(
+    "cluster", [pytest.param("kubernetes", marks=pytest.mark.cluster)], indirect=True, scope="session"
+)
 
 
 @dataclass(frozen=True)
@@ -109,8 +116,17 @@ class Cluster(ABC):
         """Sees to it that watches can no longer begin at resource version 1."""
 
     @abstractmethod
-    def node(self, options: NodeOptions) -> AbstractContextManager[str]:
-        """A further node while in the `with` block; gives its name."""
+    def node(self, options: NodeOptions, *, outlived: bool = False) -> AbstractContextManager[str]:
+        """A further node while in the `with` block, with a name of its own, which it gives.
+
+        Args:
+            options: what it is like.
+            outlived: the cluster is not told of its end and keeps its Node object; a real one only.
+        """
+
+    @abstractmethod
+    def forget_node(self, name: str) -> None:
+        """Removes what is left of a node that was outlived by its Node object."""
 
 
 class Embedded(Cluster):
@@ -159,13 +175,17 @@ class Embedded(Cluster):
         self.cluster.compact()
 
     @contextmanager
-    def node(self, options: NodeOptions) -> Iterator[str]:
+    def node(self, options: NodeOptions, *, outlived: bool = False) -> Iterator[str]:
+        assert not outlived
         name = f"node-{uuid.uuid4().hex[:8]}"
         self.cluster.add_node(NodeSpec(name, options.labels, options.taints, options.capacity))
         try:
             yield name
         finally:
             self.cluster.remove_node(name)
+
+    def forget_node(self, name: str) -> None:
+        """Nothing: there is none."""
 
 
 class Kubernetes(Cluster):
@@ -200,7 +220,7 @@ class Kubernetes(Cluster):
         """Nothing: version 1 is older than the API server."""
 
     @contextmanager
-    def node(self, options: NodeOptions) -> Iterator[str]:
+    def node(self, options: NodeOptions, *, outlived: bool = False) -> Iterator[str]:
         if not self._clusters.ours:
             pytest.skip("adds a node, which only the clusters made for the tests allow")
         name = f"{self.name}-{uuid.uuid4().hex[:8]}"
@@ -208,7 +228,11 @@ class Kubernetes(Cluster):
         try:
             yield name
         finally:
-            bed.remove_node(self.name, name)
+            bed.remove_node(self.name, name, delete_object=not outlived)
+
+    def forget_node(self, name: str) -> None:
+        with contextlib.suppress(RefusedError):
+            self._client.request("DELETE", f"/api/v1/nodes/{name}")
 
 
 _COUNTED = ("pods", "events")

@@ -11,15 +11,11 @@ from kpo_multicluster.errors import PodFailedError, PodLostError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 
 from ..operators.conftest import FakeTaskInstance, context_of, quiet
-from .clusters import Cluster
+from .clusters import REAL_ONLY, Cluster
 from .pods import IDLE, IMAGE, Pod, container
 
-pytestmark = [
-    pytest.mark.parametrize(
-        "cluster", [pytest.param("kubernetes", marks=pytest.mark.cluster)], indirect=True, scope="session"
-    ),
-    pytest.mark.timeout(300),
-]
+pytestmark = REAL_ONLY
+
 
 # A kubelet measures volumes once a minute unless it is told otherwise, and looks at what it measured every ten seconds.
 EVICTION_SECONDS = 150.0

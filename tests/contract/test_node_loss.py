@@ -1,0 +1,134 @@
+"""Nodes that are gone: what becomes of their pods, and of tasks that wait for these."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from kpo_multicluster.api.client import ApiClient
+from kpo_multicluster.errors import PodLostError
+from kpo_multicluster.operators.pod import KubernetesPodOperator
+
+from ..operators.conftest import FakeTaskInstance, context_of, quiet
+from .clusters import REAL_ONLY, Cluster, NodeOptions
+from .pods import IMAGE, WAIT, Object, Pod, container, manifest
+
+# The API server gives a node 50 seconds to report, and another controller looks every 20 seconds for pods without one,
+# which it removes 40 seconds later.
+pytestmark = pytest.mark.timeout(400)
+NOTICED_SECONDS = 240.0
+
+UNREACHABLE = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A pod, and perhaps a task, that ran on a node which is there no more.
+
+    Attributes:
+        node: its name.
+        pod: as it was when it ran.
+        task: what comes of the task.
+    """
+
+    node: str
+    pod: Object
+    task: Future[Any] | None
+
+
+@pytest.fixture(scope="module")
+def lost(cluster: Cluster, namespace: str) -> Iterator[Callable[[str], Lost]]:
+    """What was lost with a node, by how it went: `deleted`, or `silent` on a real cluster.
+
+    All are lost before the first case, which then waits for the rest too.
+    """
+    made: dict[str, Lost] = {}
+    with ThreadPoolExecutor(1) as tasks:
+        try:
+            made["deleted"] = _lose(cluster, namespace, tasks)
+            if cluster.real:
+                made["silent"] = _lose(cluster, namespace)
+            yield made.__getitem__
+        finally:
+            for each in made.values():
+                cluster.forget_node(each.node)
+
+
+def _lose(cluster: Cluster, namespace: str, tasks: ThreadPoolExecutor | None = None) -> Lost:
+    label = {"example.com/case": uuid.uuid4().hex}
+    task: Future[Any] | None = None
+    with cluster.node(NodeOptions(labels=label), outlived=tasks is None) as node:
+        if tasks is not None:
+            operator = KubernetesPodOperator(
+                task_id="task",
+                cluster=cluster.ref,
+                namespace=namespace,
+                image=IMAGE,
+                cmds=["sh", "-c"],
+                arguments=[WAIT],
+                node_selector=label,
+                labels=label,
+            )
+            task = tasks.submit(quiet(operator).execute, context_of(FakeTaskInstance("task")))
+        # Otherwise it is left on a silent node for five minutes.
+        tolerations = [{**UNREACHABLE, "tolerationSeconds": 0}]
+        body = manifest(container(WAIT), nodeSelector=label, tolerations=tolerations, labels=label)
+        pod = asyncio.run(_started(cluster, namespace, body, 1 if task is None else 2))
+    return Lost(node, pod, task)
+
+
+async def _started(cluster: Cluster, namespace: str, body: Object, count: int) -> Object:
+    """Starts a pod; waits until so many run that have its label."""
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    ((key, value),) = body["metadata"]["labels"].items()
+    running: dict[str, Object] = {}
+    async with ApiClient(cluster.access) as api:
+        pod = Pod(api, await api.request("POST", pods, body=body))
+        events = api.watch(pods, resource_version="0", params={"labelSelector": f"{key}={value}"})
+        async with contextlib.aclosing(events):
+            async for event in events:
+                if event.object["status"].get("phase") == "Running":
+                    running[event.object["metadata"]["name"]] = event.object
+                if len(running) == count and pod.name in running:
+                    break
+    return running[pod.name]
+
+
+async def test_a_node_that_is_deleted_takes_its_pods_along(api: ApiClient, lost: Callable[[str], Lost]) -> None:
+    pod = Pod(api, lost("deleted").pod)
+    await pod.until(lambda _: pod.deleted, timeout_seconds=NOTICED_SECONDS)
+    assert pod.phase == "Failed"
+    target = pod.conditions()["DisruptionTarget"]
+    assert (target["status"], target["reason"]) == ("True", "DeletionByPodGC")
+    assert target["message"] == "PodGC: node no longer exists"
+    # No one was there to tell how it ended.
+    assert "running" in pod.container()["state"]
+
+
+def test_a_task_on_a_node_that_is_deleted_is_told_so(lost: Callable[[str], Lost]) -> None:
+    waiting = lost("deleted").task
+    assert waiting is not None
+    with pytest.raises(PodLostError, match="DeletionByPodGC: PodGC: node no longer exists") as raised:
+        waiting.result(NOTICED_SECONDS)
+    assert raised.value.cause == "node_lost"
+
+
+@REAL_ONLY
+async def test_a_node_that_falls_silent_keeps_its_pods_on_the_way_out(
+    api: ApiClient, lost: Callable[[str], Lost]
+) -> None:
+    pod = Pod(api, lost("silent").pod)
+    await pod.until(lambda seen: "deletionTimestamp" in seen["metadata"], timeout_seconds=NOTICED_SECONDS)
+    target = pod.conditions()["DisruptionTarget"]
+    assert (target["status"], target["reason"]) == ("True", "DeletionByTaintManager")
+    assert pod.conditions()["Ready"]["status"] == "False"
+    # There is no kubelet that could say that it has ended.
+    assert (pod.phase, list(pod.container()["state"])) == ("Running", ["running"])
+    assert (await pod.event("NodeNotReady"))["type"] == "Warning"
