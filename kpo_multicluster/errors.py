@@ -48,9 +48,11 @@ class KpoMulticlusterError(Exception):
 
     Attributes:
         in_doubt: whether what was asked for may have been done all the same, as a try of it got no answer.
+        findings: why it was refused or not answered, as far as that was found out; the message has them, too.
     """
 
     in_doubt: bool = False
+    findings: tuple[str, ...] = ()
 
 
 class ConfigurationError(KpoMulticlusterError):

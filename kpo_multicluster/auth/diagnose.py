@@ -6,15 +6,19 @@ cloud and the API server, so it blocks, for seconds; it raises nothing, and says
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from kpo_multicluster.auth.access import ClusterAccess
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import (
+    ConnectError,
     ForbiddenError,
     KpoMulticlusterError,
     TLSError,
@@ -26,6 +30,9 @@ _FORBIDDEN = re.compile(
     r'(?: in the namespace "(?P<namespace>[^"]*)")?'
 )
 _ANONYMOUS = ("", "system:anonymous")
+_EXPLAINED = (UnauthorizedError, ForbiddenError, ConnectError)
+FINDINGS_SECONDS = 5.0
+_log = logging.getLogger(__name__)
 _HANDSHAKE_SECONDS = 5.0
 
 
@@ -37,19 +44,62 @@ def explain_refusal(ref: ClusterRef, access: ClusterAccess, error: KpoMulticlust
         access: that the request was made with.
         error: that it ended with.
     """
+    return list(_findings(ref, access, error))
+
+
+def attach_findings(
+    error: KpoMulticlusterError, ref: ClusterRef, access: ClusterAccess, *, within_seconds: float = FINDINGS_SECONDS
+) -> None:
+    """Adds to an error, and to its message, why a request was refused or not answered; changes no other error.
+
+    The cloud is asked on a thread of its own. What is not known in time is left out; the error is never replaced.
+
+    Args:
+        error: to add to; it, or what caused it, is a 401, a 403 or no answer. Findings it has are left alone.
+        ref: of the cluster.
+        access: that the request was made with.
+        within_seconds: how long this may block.
+    """
+    refusal = next((cause for cause in (error, error.__cause__) if isinstance(cause, _EXPLAINED)), None)
+    if refusal is None or error.findings:
+        return
     found: list[str] = []
-    if isinstance(error, ForbiddenError):
-        found += forbidden(error)
-    elif isinstance(error, TLSError):
-        found += certificate(access)
+
+    def ask() -> None:
+        try:
+            found.extend(_findings(ref, access, refusal))
+        except Exception:  # noqa: BLE001 - a fault in finding out says nothing of the refusal
+            _log.debug("The refusal could not be explained.", exc_info=True)
+
+    asking = threading.Thread(target=ask, name="explain refusal", daemon=True)
+    try:
+        asking.start()
+        asking.join(within_seconds)
+    except BaseException:  # noqa: BLE001 - a time limit or an interrupt ends the wait; the task fails all the same
+        _log.debug("The explanation was not waited for.", exc_info=True)
+    error.findings = tuple(found)
+    if error.findings:
+        error.args = ("\n".join([str(error), *error.findings]), *error.args[1:])
+
+
+def _findings(ref: ClusterRef, access: ClusterAccess, error: KpoMulticlusterError) -> Iterator[str]:
+    silent = True
+    local = forbidden(error) if isinstance(error, ForbiddenError) else []
+    if isinstance(error, TLSError):
+        local = certificate(access)
+    for finding in local:
+        silent = False
+        yield finding
     if access.explain is not None:
         try:
-            found += access.explain(error)
+            asked = access.explain(error)
         except KpoMulticlusterError as other:
-            found.append(f"Asking the cloud why failed as well: {other}")
-    if isinstance(error, UnauthorizedError) and not found:
-        found.append(unauthorized(ref, access))
-    return found
+            asked = [f"Asking the cloud why failed as well: {other}"]
+        for finding in asked:
+            silent = False
+            yield finding
+    if silent and isinstance(error, UnauthorizedError):
+        yield unauthorized(ref, access)
 
 
 def unauthorized(ref: ClusterRef, access: ClusterAccess) -> str:

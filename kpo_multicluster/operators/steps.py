@@ -16,6 +16,7 @@ from kpo_multicluster.operators.enums import LossCause, OnKillAction, XComTransp
 from kpo_multicluster.operators.objects import PodObject, as_pod, readable, v1_pod
 from kpo_multicluster.operators.parsing import check_operator
 from kpo_multicluster.operators.pod_choice import PodChoice
+from kpo_multicluster.operators.refusals import explaining_refusals
 from kpo_multicluster.operators.session import PodSession
 from kpo_multicluster.operators.xcom import push_result, result_from_message
 from kpo_multicluster.pods.engine import EngineStopped
@@ -58,6 +59,7 @@ class PodSteps(PodChoice):
         return self.execute_sync(context)
 
     @airflow_errors()
+    @explaining_refusals
     def execute_sync(self, context: Context) -> Any:
         """Runs the pod in this process.
 
