@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from kpo_multicluster.errors import (
 from kpo_multicluster.pods.emitted import Notice, PodEvent
 from kpo_multicluster.pods.events import as_event, list_events, tell_events
 from kpo_multicluster.pods.followers import LogFollowers
+from kpo_multicluster.pods.log_so_far import read_so_far
 from kpo_multicluster.pods.logs import LogCursor
 from kpo_multicluster.pods.monitor import Observe, PodMonitor
 from kpo_multicluster.pods.outcome import judge
@@ -69,6 +70,7 @@ class PodRun:
         self._observe = observe
         self._monitor: PodMonitor | None = None
         self._followers: LogFollowers | None = None
+        self._read_to: dict[str, LogCursor] = {}
         self._patience = Patience(api, self._warn)
 
     @property
@@ -124,15 +126,28 @@ class PodRun:
         """
         return await self.adopt(await create_pod(self.api, manifest, self._patience))
 
-    async def adopt(self, pod: dict[str, Any]) -> dict[str, Any]:
-        """Makes this run be about an existing pod, and no longer about another."""
+    async def adopt(self, pod: dict[str, Any], *, deleted: bool = False) -> dict[str, Any]:
+        """Makes this run be about an existing pod, and no longer about another.
+
+        Args:
+            pod: as it was last seen.
+            deleted: whether it is known to be gone since.
+        """
         await self.close()
         self._monitor = PodMonitor(self.api, pod, self._observe, self._warn)
+        self._monitor.deleted = deleted
+        self._read_to = {}
         self._followers = LogFollowers(self.api, self._monitor, self._emit)
         return pod
 
-    async def until_started(self, cursors: dict[str, LogCursor] | None = None) -> dict[str, Any]:
+    async def until_started(
+        self, cursors: dict[str, LogCursor] | None = None, *, waited_seconds: float = 0.0
+    ) -> dict[str, Any]:
         """Waits until the base container has started; follows init containers' logs meanwhile.
+
+        Args:
+            cursors: where logs were left.
+            waited_seconds: since the pod's creation, elsewhere.
 
         Raises:
             PodStartError: it never can, or did not in time; says what it waited for.
@@ -142,17 +157,17 @@ class PodRun:
         inits = container_names(monitor.pod, "initContainers")
         await self._logs.follow([name for name in settings.follow if name in inits], cursors or {})
         async with self._telling_events():
-            failure = await self._start_failure()
+            failure = await self._start_failure(waited_seconds)
         if failure is not None:
             # What an init container said last tells why it failed.
             await self._logs.drain(settings.log_drain_seconds)
             raise failure
         return monitor.pod
 
-    async def _start_failure(self) -> PodRunError | None:
+    async def _start_failure(self, waited_seconds: float) -> PodRunError | None:
         """Waits until the base container has started; gives what is to be raised if it has not."""
         settings, monitor = self.settings, self.monitor
-        if not await self._reach(is_scheduled, settings.schedule_timeout_seconds):
+        if not await self._reach(is_scheduled, max(0.0, settings.schedule_timeout_seconds - waited_seconds)):
             return self._too_late("schedule_timeout_seconds", settings.schedule_timeout_seconds)
         if not await self._reach(lambda pod: has_started(pod, settings.base), settings.startup_timeout_seconds):
             return self._too_late("startup_timeout_seconds", settings.startup_timeout_seconds)
@@ -193,8 +208,14 @@ class PodRun:
             f"Raise {parameter} if the cluster needs longer, for example to add a node."
         )
 
-    async def until_ended(self, cursors: dict[str, LogCursor] | None = None) -> dict[str, Any]:
+    async def until_ended(
+        self, cursors: dict[str, LogCursor] | None = None, *, companions: bool = True
+    ) -> dict[str, Any]:
         """Waits until the base container has ended for good, following the logs beside.
+
+        Args:
+            cursors: where logs were left.
+            companions: whether to wait for the companions as well.
 
         Raises:
             KpoMulticlusterError: the pod can no longer be observed.
@@ -202,7 +223,8 @@ class PodRun:
         settings, monitor = self.settings, self.monitor
         await self._logs.follow(settings.follow, cursors or {})
         await monitor.wait(lambda pod: ended_for_good(pod, settings.base))
-        await self._await_companions()
+        if companions:
+            await self._await_companions()
         await self._logs.drain(settings.log_drain_seconds)
         return monitor.pod
 
@@ -226,8 +248,18 @@ class PodRun:
 
     @property
     def cursors(self) -> dict[str, LogCursor]:
-        """Where each followed log was left."""
-        return {} if self._followers is None else self._followers.cursors
+        """Where each log was left."""
+        return {**({} if self._followers is None else self._followers.cursors), **self._read_to}
+
+    async def read_logs(self, containers: Iterable[str], cursors: dict[str, LogCursor]) -> None:
+        """Emits what containers have written so far, for a run whose end is not waited for.
+
+        Args:
+            containers: their names; those that have not started, or that are not there, have no log.
+            cursors: where logs were left.
+        """
+        self._read_to = dict(cursors)
+        await read_so_far(self.api, self.pod, containers, self._read_to, self._emit)
 
     async def exec(self, container: str, command: Sequence[str]) -> ExecResult:
         """Runs a command in a container of the pod; waits until that has started.
