@@ -12,12 +12,24 @@ from airflow import __version__ as airflow_version
 from airflow.sdk import BaseHook, BaseOperator, Context
 
 try:
-    from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException, AirflowSkipException
+    from airflow.sdk.exceptions import (
+        AirflowException,
+        AirflowNotFoundException,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskDeferralError,
+        TaskDeferralTimeout,
+        TaskDeferred,
+    )
 except ImportError:  # before 3.3
     from airflow.exceptions import (  # type: ignore[attr-defined, no-redef]
         AirflowException,
         AirflowNotFoundException,
         AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskDeferralError,
+        TaskDeferralTimeout,
+        TaskDeferred,
     )
 
 try:
@@ -34,9 +46,13 @@ __all__ = [
     "AirflowException",
     "AirflowNotFoundException",
     "AirflowSkipException",
+    "AirflowTaskTimeout",
     "BaseHook",
     "BaseOperator",
     "Context",
+    "TaskDeferralError",
+    "TaskDeferralTimeout",
+    "TaskDeferred",
     "airflow_version",
     "conf",
     "given_arguments",

@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Literal, TypeVar
 
+from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.operators.enums import LossCause
 
@@ -116,6 +117,24 @@ def check_relaunch(causes: Iterable[str] | None, random_name_suffix: bool) -> fr
             "relaunch_on needs random_name_suffix=True: a new pod cannot have the name of one that is still going away."
         )
     return chosen
+
+
+def check_deferral(deferrable: Any, cluster: Any, trigger_kwargs: Any) -> None:
+    """Refuses to defer what could not be stored.
+
+    Raises:
+        ConfigurationError: an argument is of a wrong type, or a cluster's secrets are given inline.
+    """
+    check_kind_of("deferrable", deferrable, bool, "True or False")
+    if not isinstance(trigger_kwargs, str):  # that may be a template
+        check_kind_of("trigger_kwargs", trigger_kwargs, (Mapping, type(None)), "a dictionary")
+    if deferrable and isinstance(cluster, ClusterRef) and not cluster.portable:
+        names = ", ".join(sorted(cluster.secrets))
+        raise ConfigurationError(
+            f"deferrable=True stores in Airflow's database which cluster is meant, and cluster= holds {names} inline, "
+            "which must not be stored. Name where it is kept instead: a kubeconfig's path, a connection "
+            "(kubernetes_conn_id), or an environment variable ('env:NAME')."
+        )
 
 
 def check_deadline(server_side_deadline: bool, execution_timeout: timedelta | None) -> None:

@@ -7,19 +7,20 @@ few more are added. Importing this module imports no Kubernetes client and no HT
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kpo_multicluster.airflow_names import conf
 from kpo_multicluster.auth.registry import check_kind
 from kpo_multicluster.cluster import ClusterRef
-from kpo_multicluster.errors import ConfigurationError, PodRunError
+from kpo_multicluster.errors import PodRunError
 from kpo_multicluster.exceptions import FoundMoreThanOnePodFailure, PodCredentialsExpiredFailure, PodReattachFailure
 from kpo_multicluster.hooks.clusters import DEFAULT_CONN_ID
 from kpo_multicluster.operators import deprecated
 from kpo_multicluster.operators.checks import (
     check_choice,
     check_deadline,
+    check_deferral,
     check_kind_of,
     check_relaunch,
     exit_codes,
@@ -60,8 +61,11 @@ class KubernetesPodOperator(PodTemplates, UncalledMethods):
         startup_check_interval_seconds: a pod is watched, so nothing is checked at intervals; when a start takes longer
             than this, its events are told as they happen (`log_events_on_startup`).
         base_container_status_polling_interval: accepted, for the same reason.
-        poll_interval: of a deferred run; accepted, as deferrable runs are refused by this version.
-        logging_interval: likewise.
+        deferrable: waits for the pod in the triggerer rather than in a worker. What such a run does is the same.
+        poll_interval: accepted; a deferred pod is watched, too.
+        logging_interval: of a deferred run: if set, the triggerer writes the lines of the logs as they come; without it
+            they are read when the pod has ended. With `log_formatter` or a `progress_callback` they always are.
+        trigger_kwargs: added to the event that a deferred task resumes with.
         xcom_transport: how the result is read: `exec` (a command in upstream's sidecar) or `termination-message`
             (no sidecar and no exec right; the same file, up to 4 KiB).
         sidecar_drain_seconds: how long other containers of this task's own request may go on after the base container
@@ -198,7 +202,7 @@ class KubernetesPodOperator(PodTemplates, UncalledMethods):
     ) -> None:
         resources, container_resources = deprecated.of_container(resources, container_resources)
         super().__init__(resources=resources, **kwargs)
-        self._refuse_deferral(deferrable, trigger_kwargs)
+        check_deferral(deferrable, cluster, trigger_kwargs)
         if cluster is not None:
             check_kind_of("cluster", cluster, ClusterRef, "made by a function of kpo_multicluster.cluster")
             check_kind(cluster)
@@ -293,15 +297,6 @@ class KubernetesPodOperator(PodTemplates, UncalledMethods):
         self._session: PodSession | None = None
         self._failure: PodRunError | None = None
         self._killed = False
-
-    @staticmethod
-    def _refuse_deferral(deferrable: bool, trigger_kwargs: Mapping[str, Any] | None) -> None:
-        check_kind_of("deferrable", deferrable, bool, "True or False")
-        if deferrable or trigger_kwargs:
-            raise ConfigurationError(
-                "deferrable=True and trigger_kwargs are not supported by this version: the task would hold its worker "
-                "all the same. Set deferrable=False, also where [operators] default_deferrable is True."
-            )
 
     @property
     def container_logs(self) -> Sequence[str] | Literal[True]:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kpo_multicluster.auth.access import ClusterAccess
 from kpo_multicluster.errors import KpoMulticlusterError, PodRunError
 from kpo_multicluster.pods.engine import Engine
+from kpo_multicluster.pods.logs import LogCursor
+from kpo_multicluster.pods.record import RunOutcome
 from kpo_multicluster.pods.settings import RunSettings
-from kpo_multicluster.pods.status import name_of
+from kpo_multicluster.pods.status import name_of, uid_of
 from kpo_multicluster.raised import airflow_errors
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class PodSession:
         request: the manifest, from the moment it may have reached the cluster.
         pod: as created or adopted.
         removed: what `kill` achieved: True if the deletion was accepted or nothing had been created.
+        cursors: where logs were left, in another process.
+        companions_awaited: whether the companions' end was waited for there.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class PodSession:
         self.request: dict[str, Any] | None = None
         self.pod: dict[str, Any] | None = None
         self.removed = True
+        self.cursors: dict[str, LogCursor] = {}
+        self.companions_awaited = False
         self._receive = receive
         self._returned = returned
         self._engine = Engine(name)
@@ -98,6 +104,7 @@ class PodSession:
         """
         # No longer about a pod of before: what is to be removed on a kill is the new one.
         self.pod, self.request = None, manifest
+        self.cursors, self.companions_awaited = {}, False
         try:
             self.pod = self.call(lambda run: run.create(manifest))
         except KpoMulticlusterError as error:
@@ -109,6 +116,24 @@ class PodSession:
     def adopt(self, pod: dict[str, Any]) -> dict[str, Any]:
         """Goes on with an existing pod."""
         self.pod = self.call(lambda run: run.adopt(pod))
+        return self.pod
+
+    def resume(self, outcome: RunOutcome) -> dict[str, Any]:
+        """Goes on with the pod of a run that was waited for elsewhere.
+
+        Raises:
+            KpoMulticlusterError: it could not be read.
+        """
+        record = outcome.record
+        # From here on the pod is this task's to end.
+        self.pod = known = dict(record.pod)
+        self.settings, self.cursors = record.settings, dict(record.cursors)
+        self.companions_awaited = outcome.companions_awaited
+        metadata = known["metadata"]
+        found = self.call(lambda run: run.read(metadata["namespace"], metadata["name"]))
+        here = found is not None and uid_of(found) == uid_of(known)
+        pod = found if found is not None and here else known
+        self.pod = self.call(lambda run: run.adopt(pod, deleted=not here))
         return self.pod
 
     @property

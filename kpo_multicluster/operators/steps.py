@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Any
 
-from kpo_multicluster.airflow_names import AirflowSkipException, Context
+from kpo_multicluster.airflow_names import AirflowSkipException, Context, TaskDeferred
 from kpo_multicluster.errors import ForbiddenError, KpoMulticlusterError, PodLostError, PodRunError, XComError
 from kpo_multicluster.operators.callback_calls import CallbackCalls
 from kpo_multicluster.operators.enums import LossCause, OnKillAction, XComTransport
@@ -21,6 +21,7 @@ from kpo_multicluster.operators.session import PodSession
 from kpo_multicluster.operators.xcom import push_result, result_from_message
 from kpo_multicluster.pods.engine import EngineStopped
 from kpo_multicluster.pods.outcome import judge
+from kpo_multicluster.pods.record import RunOutcome
 from kpo_multicluster.pods.status import ended_for_good, has_started, name_of, termination, uid_of
 from kpo_multicluster.pods.task_log import TaskLog
 from kpo_multicluster.pods.xcom import RESULT_COMMAND, SIDECAR_NAME, parse_result
@@ -59,7 +60,6 @@ class PodSteps(PodChoice):
         return self.execute_sync(context)
 
     @airflow_errors()
-    @explaining_refusals
     def execute_sync(self, context: Context) -> Any:
         """Runs the pod in this process.
 
@@ -71,6 +71,11 @@ class PodSteps(PodChoice):
         """
         # What was a template when the DAG was parsed is known now.
         check_operator(self)
+        return self._run(context)
+
+    @explaining_refusals
+    def _run(self, context: Context, resumed: RunOutcome | None = None) -> Any:
+        """Runs the pod, or finishes a run that was waited for elsewhere."""
         self._calls = CallbackCalls(self.callbacks, lambda: self.client, self.progress_callback)
         self._task_log = TaskLog(
             self.log,
@@ -89,24 +94,34 @@ class PodSteps(PodChoice):
         try:
             if self._killed:
                 raise session.killed_error()
-            result = self._attend(session, context)
+            result = self._attend(session, context, resumed)
             if self._killed:
                 # The signal came when no step ran any more; a task that was killed has not succeeded.
                 raise session.killed_error()
             return result
         except EngineStopped:
             raise session.killed_error() from None
+        except TaskDeferred:
+            if self._killed:
+                raise session.killed_error() from None
+            raise
         finally:
             session.close()
 
-    def _attend(self, session: PodSession, context: Context) -> Any:
+    def _attend(self, session: PodSession, context: Context, resumed: RunOutcome | None) -> Any:
         self.pod = self.remote_pod = None
         given = self._given_request()
         result, left = None, _RELAUNCHES if given is None else 0
         while True:
             self._failure = None
             try:
-                self._begin(session, context, given)
+                if resumed is None:
+                    self._begin(session, context, given)
+                    self._announce_pod(session, context)
+                    self._hand_over(session, context, left)
+                else:
+                    outcome, left, resumed = resumed, resumed.record.relaunches_left, None
+                    self._take_over(session, context, outcome)
                 result = self._accompany(session, context)
             except PodRunError as error:
                 if session.pod is None:
@@ -118,7 +133,7 @@ class PodSteps(PodChoice):
             except KpoMulticlusterError as error:
                 self._leave(session, context, error)
                 raise
-            except EngineStopped:
+            except (EngineStopped, TaskDeferred):
                 raise
             except BaseException:
                 # A time limit, a fault in user code called from here, an interrupt: the pod must not outlive the task.
@@ -185,13 +200,23 @@ class PodSteps(PodChoice):
         self._calls.call("on_pod_manifest_created", pod_request=model, operator=self, context=context)
         return as_pod(model)
 
+    def _announce_pod(self, session: PodSession, context: Context) -> None:
+        metadata = as_pod(self.pod)["metadata"]
+        # Pushed now, so that they are there when the run fails.
+        context["ti"].xcom_push(key="pod_name", value=metadata["name"])
+        context["ti"].xcom_push(key="pod_namespace", value=metadata["namespace"])
+        self._tell("on_pod_creation", session, context)
+
+    def _hand_over(self, session: PodSession, context: Context, relaunches_left: int) -> None:
+        """Where a task is deferred, from here on no worker waits for its pod."""
+
+    def _take_over(self, session: PodSession, context: Context, outcome: RunOutcome) -> None:
+        """Goes on with a run that was waited for elsewhere."""
+        self.pod = self.remote_pod = PodObject(session.resume(outcome))
+
     def _accompany(self, session: PodSession, context: Context) -> Any:
         """From the pod's creation to its result."""
         pod = as_pod(self.pod)
-        # Pushed now, so that they are there when the run fails.
-        context["ti"].xcom_push(key="pod_name", value=pod["metadata"]["name"])
-        context["ti"].xcom_push(key="pod_namespace", value=pod["metadata"]["namespace"])
-        self._tell("on_pod_creation", session, context)
         self.await_pod_start(pod)
         self.await_init_containers_completion(pod)
         self._tell("on_pod_starting", session, context)
@@ -201,9 +226,9 @@ class PodSteps(PodChoice):
         self._tell("on_pod_teardown", session, context)
         return self._result_of(as_pod(self.remote_pod)) if self.do_xcom_push else None
 
-    def _tell(self, method: str, session: PodSession, context: Context) -> None:
+    def _tell(self, method: str, session: PodSession, context: Context, **more: Any) -> None:
         self._see(session)
-        self._calls.call(method, pod=self.remote_pod, operator=self, context=context)
+        self._calls.call(method, pod=self.remote_pod, operator=self, context=context, **more)
 
     def _see(self, session: PodSession) -> None:
         if session.current is not None:
@@ -250,14 +275,16 @@ class PodSteps(PodChoice):
         Raises:
             PodStartError: it cannot, or did not in time.
         """
-        self._steps.call(lambda run: run.until_started())
+        cursors = self._steps.cursors
+        self._steps.call(lambda run: run.until_started(cursors))
 
     def await_init_containers_completion(self, pod: Any) -> None:
         """Does nothing: the base container starts only after they have ended, and their logs are read meanwhile."""
 
     def await_pod_completion(self, pod: Any) -> None:
         """Waits until the base container has ended for good, writing its log meanwhile."""
-        self._steps.call(lambda run: run.until_ended())
+        cursors, companions = self._steps.cursors, not self._steps.companions_awaited
+        self._steps.call(lambda run: run.until_ended(cursors, companions=companions))
 
     @airflow_errors()
     def extract_xcom(self, pod: Any, *, ignore_kill_failure: bool = True) -> Any:
@@ -310,7 +337,7 @@ class PodSteps(PodChoice):
             if self.log_events_on_failure:
                 self._log_events()
             if self.log_pod_spec_on_failure:
-                self.log.info("The pod as it was requested:\n%s", readable(as_pod(self.pod_request_obj)))
+                self._log_request(context)
         if not self.process_pod_deletion(remote, reraise=False):
             # Kept: a later try must start a new one.
             self.patch_already_checked(remote, reraise=False)
@@ -349,6 +376,15 @@ class PodSteps(PodChoice):
         if lines:
             failure.args = ("\n".join([str(failure), "Last lines of its log:", *lines]),)
         return failure
+
+    def _log_request(self, context: Context | None) -> None:
+        request = self.pod_request_obj
+        if request is None and context is not None:
+            # Another process made it.
+            request = self._manifest(context)
+            request["metadata"]["name"] = as_pod(self.pod)["metadata"]["name"]
+        if request is not None:
+            self.log.info("The pod as it was requested:\n%s", readable(as_pod(request)))
 
     def _log_events(self) -> None:
         try:

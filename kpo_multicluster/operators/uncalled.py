@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar, NoReturn
 
-from kpo_multicluster.airflow_names import Context
 from kpo_multicluster.errors import ConfigurationError, ExecError
+from kpo_multicluster.operators.deferral import DeferredSteps
 from kpo_multicluster.operators.objects import as_pod
-from kpo_multicluster.operators.steps import PodSteps
 from kpo_multicluster.raised import airflow_errors, as_airflow
 from kpo_multicluster.utils.pod_manager import NO_POD_MANAGER
 
@@ -16,13 +15,12 @@ KUBE_CONFIG_ENV_VAR = "KUBECONFIG"
 _QUIT_ISTIO = ("curl", "-fsI", "-X", "POST", "http://localhost:15020/quitquitquit")
 
 
-class UncalledMethods(PodSteps):
+class UncalledMethods(DeferredSteps):
     """What users may call, or have overridden for upstream."""
 
     ISTIO_CONTAINER_NAME: ClassVar[str] = "istio-proxy"
     KILL_ISTIO_PROXY_SUCCESS_MSG: ClassVar[str] = "HTTP/1.1 200"
     POST_TERMINATION_TIMEOUT: ClassVar[int] = 120
-    MAX_REDEFER_ATTEMPTS: ClassVar[int] = 3
 
     _config_dict: dict[str, Any] | None = None
 
@@ -88,44 +86,3 @@ class UncalledMethods(PodSteps):
             ConfigurationError: always.
         """
         raise as_airflow(ConfigurationError(NO_POD_MANAGER))
-
-    def execute_async(self, context: Context) -> NoReturn:
-        """Refused, as deferrable runs are.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise _deferred("execute_async", "execute_sync")
-
-    def invoke_defer_method(self, last_log_time: Any = None, context: Context | None = None) -> NoReturn:
-        """Refused, as deferrable runs are.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise _deferred("invoke_defer_method", "await_pod_completion")
-
-    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> NoReturn:
-        """Refused, as deferrable runs are.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise _deferred("trigger_reentry", "post_complete_action")
-
-    def execute_complete(self, context: Context, event: dict[str, Any], **kwargs: Any) -> NoReturn:
-        """Refused, as deferrable runs are; `trigger_reentry` by its older name.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise _deferred("execute_complete", "post_complete_action")
-
-
-def _deferred(method: str, instead: str) -> Exception:
-    return as_airflow(
-        ConfigurationError(
-            f"{method} belongs to deferrable runs, which this version does not support: the task waits in its worker. "
-            f"Call or override {instead} instead."
-        )
-    )

@@ -31,6 +31,7 @@ class RunRecord:
         settings: of the run.
         cursors: where each log was left.
         live: whether the logs are followed while the run is waited for; otherwise they are read at its end.
+        prefix: whether lines are written with their container's name.
         deferred_at: Unix time in seconds.
         deadline: Unix time in seconds at which the pod is ended; None for none.
         keep_on_kill: whether a pod whose task is killed is left alone.
@@ -44,6 +45,7 @@ class RunRecord:
     settings: RunSettings
     cursors: Mapping[str, LogCursor] = field(default_factory=dict)
     live: bool = False
+    prefix: bool = True
     deferred_at: float = 0.0
     deadline: float | None = None
     keep_on_kill: bool = False

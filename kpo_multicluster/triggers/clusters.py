@@ -1,0 +1,135 @@
+"""The clusters that the triggers of one event loop wait on: one client and one set of watches each, while in use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import sync_to_async
+
+from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.hooks.kubernetes import KubernetesHook
+
+if TYPE_CHECKING:
+    from kpo_multicluster.pods.hub import PodHub
+
+T = TypeVar("T")
+
+# Of the hook, beside `cluster`: what names a cluster only together with a connection that may hold what is secret.
+_HOOK_ARGUMENTS = ("conn_id", "in_cluster", "config_file", "cluster_context", "disable_verify_ssl")
+# What a client needs takes a second to import: not on the loop.
+_IMPORTED = "kpo_multicluster.pods.attend"
+
+
+def stored_cluster(hook: KubernetesHook) -> dict[str, Any]:
+    """How a triggerer finds the cluster of a hook: by its reference, or by the connection that holds it.
+
+    Raises:
+        ConfigurationError: an argument holds inline what must not be stored.
+    """
+    ref = hook.cluster_ref
+    if ref.portable:
+        return {"ref": ref.to_json()}
+    if hook.cluster is not None or hook.config_dict or not hook.conn_id:
+        # Says what is held inline, and what to name instead.
+        return ref.to_json()
+    given = {name: getattr(hook, name) for name in _HOOK_ARGUMENTS}
+    return {"hook": {name: value for name, value in given.items() if value is not None}}
+
+
+def hook_of(stored: Mapping[str, Any]) -> KubernetesHook:
+    """The hook of a cluster that `stored_cluster` wrote down.
+
+    Raises:
+        ConfigurationError: it was written otherwise.
+    """
+    if isinstance(stored.get("ref"), Mapping):
+        return KubernetesHook(None, None, cluster=ClusterRef.from_json(stored["ref"]))
+    given = stored.get("hook")
+    if not isinstance(given, Mapping) or not set(given) <= set(_HOOK_ARGUMENTS):
+        raise ConfigurationError("The record of a deferred task names no cluster: clear the task.")
+    return KubernetesHook(**{"kubernetes_conn_id": None, **given})
+
+
+async def off_loop(work: Callable[[], T]) -> T:
+    """Does what may block, or asks Airflow, in a thread from which Airflow can be asked."""
+    return await sync_to_async(work, thread_sensitive=False)()
+
+
+class _Cluster:
+    """A cluster in use, or being opened."""
+
+    def __init__(self, hook: KubernetesHook) -> None:
+        self.users = 0
+        self.opening = asyncio.create_task(self._open(hook), name="open cluster")
+
+    @staticmethod
+    async def _open(hook: KubernetesHook) -> PodHub:
+        await asyncio.to_thread(import_module, _IMPORTED)
+        from kpo_multicluster.api.client import ApiClient
+        from kpo_multicluster.pods.hub import PodHub
+
+        return PodHub(ApiClient(await off_loop(lambda: hook.access)))
+
+    async def close(self) -> None:
+        self.opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await (await self.opening).api.close()
+
+
+class ClusterPool:
+    """The clusters in use on one event loop, by reference: a connection that was changed is another cluster."""
+
+    def __init__(self) -> None:
+        self._clusters: dict[ClusterRef, _Cluster] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def lease(self, stored: Mapping[str, Any]) -> AsyncIterator[PodHub]:
+        """The hub of a cluster, which is closed when its last user is done.
+
+        Args:
+            stored: by `stored_cluster`.
+
+        Raises:
+            ConfigurationError: the reference, or the connection, cannot work here.
+            CredentialError: a credential could not be made.
+            ConnectError: a cloud cannot be reached.
+        """
+        hook = hook_of(stored)
+        ref = await off_loop(lambda: hook.cluster_ref)
+        cluster = self._clusters.get(ref)
+        if cluster is None:
+            cluster = self._clusters[ref] = _Cluster(hook)
+        cluster.users += 1
+        try:
+            hub = await asyncio.shield(cluster.opening)
+            # In whoever's name it is renewed, what is secret is told to Airflow by who logs next.
+            await hook.credential_mask.tell_airflow_async()
+            yield hub
+        finally:
+            cluster.users -= 1
+            if not cluster.users:
+                if self._clusters.get(ref) is cluster:
+                    del self._clusters[ref]
+                await self._close(cluster)
+
+    async def _close(self, cluster: _Cluster) -> None:
+        closing = asyncio.create_task(cluster.close(), name="close cluster")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        # A second cancellation must not leave connections open.
+        await asyncio.shield(closing)
+
+
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, ClusterPool] = WeakKeyDictionary()
+
+
+def clusters() -> ClusterPool:
+    """The pool of the running event loop."""
+    return _pools.setdefault(asyncio.get_running_loop(), ClusterPool())
