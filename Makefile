@@ -39,8 +39,12 @@ lock: $(UV) ## Rewrite the locked versions in requirements/
 
 # An exported KUBECONFIG leads to who knows what: only one that is given here is used.
 .PHONY: demo
-demo: $(VENV)/.complete ## Run the examples on two embedded clusters; with DAG=path KUBECONFIG=path yours on your own
-	@$(BIN)/python -m demo $(if $(DAG),--dag '$(DAG)') $(if $(filter command,$(origin KUBECONFIG)),--kubeconfig '$(KUBECONFIG)')
+demo: $(VENV)/.complete ## Run the examples on two embedded clusters (CLUSTER=kubernetes: real ones); with DAG=path KUBECONFIG=path yours on your own
+	@$(BIN)/python -m demo $(if $(filter command,$(origin CLUSTER)),--cluster '$(CLUSTER)') $(if $(DAG),--dag '$(DAG)') $(if $(filter command,$(origin KUBECONFIG)),--kubeconfig '$(KUBECONFIG)')
+
+.PHONY: demo-haskell
+demo-haskell: $(VENV)/.complete ## Compile the Haskell example with Debian's ghc (installed if need be) for a pod of a real cluster
+	@$(BIN)/python -m demo --cluster kubernetes --install-ghc --example haskell_hello
 
 .PHONY: test
 test: $(VENV)/.complete ## Run the tests

@@ -1,4 +1,4 @@
-"""Runs the examples on two embedded clusters, or a DAG of the user's on the user's clusters."""
+"""Runs the examples on two embedded clusters or on real ones, or a DAG of the user's on the user's clusters."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from pathlib import Path
 from demo.airflow_home import AirflowError, AirflowHome
 from demo.clusters import Clusters, UserClusters
 from demo.embedded import EmbeddedClusters
+from demo.kubernetes import KubernetesClusters
 from demo.processes import ending_on_sigterm
 from demo.report import table, to_json
 from demo.run import Dag, Runner, say, summary
 from kpo_multicluster.errors import KpoMulticlusterError
+from tests.cluster.errors import ClusterError, NotPossibleHereError
 
 _DIRECTORY = Path(__file__).resolve().parent.parent / "examples"
 
@@ -62,18 +64,25 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             options.dag = _dag_file(options.dag)
             _check(options, environ)
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kpo-demo-")))
-            clusters: Clusters
-            if options.kubeconfig:
-                clusters = UserClusters(_kubeconfig(options.kubeconfig))
-            else:
-                clusters = stack.enter_context(EmbeddedClusters(scratch, _DIRECTORY))
-            return _demo(options, scratch / "airflow", clusters, environ)
-    except (AirflowError, KpoMulticlusterError, UsageError) as error:
+            return _demo(options, scratch / "airflow", _clusters(options, scratch, stack), environ)
+    except NotPossibleHereError as error:
+        say(f"demo: not possible here: {error}")
+        return NotPossibleHereError.EXIT_CODE
+    except (AirflowError, ClusterError, KpoMulticlusterError, UsageError) as error:
         say(f"demo: {error}")
         return 1
     except KeyboardInterrupt:
         say("demo: interrupted")
         return 130
+
+
+def _clusters(options: argparse.Namespace, scratch: Path, stack: ExitStack) -> Clusters:
+    if options.kubeconfig:
+        return UserClusters(_kubeconfig(options.kubeconfig))
+    if options.cluster == "kubernetes":
+        clusters = KubernetesClusters(scratch, _DIRECTORY, install_ghc=options.install_ghc)
+        return stack.enter_context(clusters)
+    return stack.enter_context(EmbeddedClusters(scratch, _DIRECTORY))
 
 
 def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, environ: Mapping[str, str]) -> int:
@@ -87,7 +96,7 @@ def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, envi
     home.migrate()
     say(f"    done in {time.monotonic() - began:.1f} s")
     runner = Runner(home, clusters)
-    rows = [row for dag in _dags(options.dag, home) for row in runner.run(dag)]
+    rows = [row for dag in _dags(options, home) for row in runner.run(dag)]
     left = clusters.pods_left()
     say(f"\n{table(rows)}\n\n{summary(rows, left)}")
     if options.json:
@@ -97,11 +106,11 @@ def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, envi
     return 1 if untidy or any(row.ok is False for row in rows) else 0
 
 
-def _dags(path: Path | None, home: AirflowHome) -> Sequence[Dag]:
-    if path is None:
-        return EXAMPLES
-    say(f"{path}: looking for DAGs in it")
-    return [Dag(dag_id, path) for dag_id in home.dag_ids(path)]
+def _dags(options: argparse.Namespace, home: AirflowHome) -> Sequence[Dag]:
+    if options.dag is None:
+        return [dag for dag in EXAMPLES if options.example in (None, dag.dag_id)]
+    say(f"{options.dag}: looking for DAGs in it")
+    return [Dag(dag_id, options.dag) for dag_id in home.dag_ids(options.dag)]
 
 
 def _dag_file(path: Path | None) -> Path | None:
@@ -114,6 +123,8 @@ def _dag_file(path: Path | None) -> Path | None:
 
 
 def _check(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    if options.kubeconfig and options.cluster:
+        raise UsageError("CLUSTER= and KUBECONFIG= each say where to run: give one of them.")
     if options.kubeconfig and not options.dag:
         raise UsageError("KUBECONFIG= needs DAG=, the path of a DAG of yours: the examples run on embedded clusters.")
     if options.dag and not options.kubeconfig and environ.get("KUBECONFIG"):
@@ -136,6 +147,13 @@ def _parser() -> argparse.ArgumentParser:
         help="run the DAGs of this file: on the clusters of --kubeconfig or, without it, on the embedded ones",
     )
     parser.add_argument("--kubeconfig", help="of your clusters; several paths are joined as in $KUBECONFIG")
+    parser.add_argument(
+        "--cluster",
+        choices=("embedded", "kubernetes"),
+        help="run on embedded clusters, as it does anyway, or on the real ones of `make cluster-up`",
+    )
+    parser.add_argument("--example", choices=[dag.dag_id for dag in EXAMPLES], help="run this one only")
+    parser.add_argument("--install-ghc", action="store_true", help="install the Haskell compiler if there is none")
     parser.add_argument("--json", type=Path, help="write the table to this file as well, as JSON")
     return parser
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from demo.clusters import Placement
+from demo.clusters import Placement, environment_for, placement_of
 from demo.run import say
 from demo.task_log import TaskLog
 from kpo_multicluster.testing import EmbeddedCluster, ImageSource, NodeSpec, merged_kubeconfig
@@ -51,30 +50,15 @@ class EmbeddedClusters:
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """An environment from which DAGs reach these clusters and no others, made from the demo's own."""
-        # In a pod, a task that names no cluster would run where the demo itself does.
-        kept = {name: value for name, value in environ.items() if name != "KUBERNETES_SERVICE_HOST"}
-        bypassed = ",".join(filter(None, (kept.get("no_proxy") or kept.get("NO_PROXY"), "127.0.0.1")))
-        fields = {"kube_config_path": str(self._kubeconfig), "cluster_context": "beta"}
-        return {
-            **kept,
-            "KUBECONFIG": str(self._kubeconfig),
-            "AIRFLOW_CONN_BETA_CLUSTER": json.dumps({"conn_type": "kubernetes", "extra": fields}),
-            "NO_PROXY": bypassed,
-            "no_proxy": bypassed,
-        }
+        return environment_for(environ, self._kubeconfig, ["127.0.0.1"])
 
     def placement(self, dag_id: str, task_id: str, log: TaskLog) -> Placement:
         """Where the latest pod of a task ran: the cluster that has events of it."""
         if not log.pod:
             return Placement()
         namespace, _, name = log.pod.partition("/")
-        seen = [cluster for cluster in self._clusters if _knows(cluster, namespace, name)]
-        if len(seen) != 1:
-            names = " and ".join(cluster.name for cluster in seen) or "no cluster"
-            return Placement("", name, f"{names} knows of pod {log.pod}")
-        if log.server and log.server != seen[0].server:
-            return Placement(seen[0].name, name, f"its task says that it ran at {log.server}")
-        return Placement(seen[0].name, name)
+        seen = {cluster.name: cluster.server for cluster in self._clusters if _knows(cluster, namespace, name)}
+        return placement_of(log, seen)
 
     def pods_left(self) -> list[str]:
         """Pods that are still there though their tasks have ended, as `CLUSTER: NAMESPACE/NAME`."""

@@ -141,9 +141,14 @@ class Client:
             # Otherwise left open when it was the server that said goodbye.
             connection.sock.shutdown()
 
-    def make_namespace(self, prefix: str = "kpo-test") -> str:
-        """Make a namespace that pods can be created in at once, and give back its name."""
-        name = f"{prefix}-{uuid.uuid4().hex[:10]}"
+    def make_namespace(self, prefix: str = "kpo-test", *, name: str = "") -> str:
+        """Make a namespace that pods can be created in at once, and give back its name.
+
+        Args:
+            prefix: what an unused name begins with.
+            name: to be used instead.
+        """
+        name = name or f"{prefix}-{uuid.uuid4().hex[:10]}"
         self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         self.wait(f"/api/v1/namespaces/{name}/serviceaccounts/default", lambda account: True)
         return name

@@ -7,9 +7,10 @@ while the clusters are up); otherwise it is skipped, and the summary says why.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -58,7 +59,11 @@ class RealClusters:
             client.close()
 
 
-MakeNamespace = Callable[[str], str]
+class MakeNamespace(Protocol):
+    """Makes a namespace on the cluster of a context, and gives its name."""
+
+    def __call__(self, context: str, name: str = "", /) -> str:
+        """The name is an unused one by default."""
 
 
 @pytest.fixture(scope="session")
@@ -76,11 +81,11 @@ def real_clusters(pytestconfig: pytest.Config) -> Iterator[RealClusters]:
 
 @pytest.fixture
 def make_namespace(real_clusters: RealClusters) -> Iterator[MakeNamespace]:
-    """Makes namespaces, `make_namespace(context) -> name`, and has them deleted after the test."""
+    """Makes namespaces, and has them deleted after the test."""
     made: list[tuple[str, str]] = []
 
-    def make(context: str) -> str:
-        name = real_clusters.client(context).make_namespace()
+    def make(context: str, name: str = "", /) -> str:
+        name = real_clusters.client(context).make_namespace(name=name)
         made.append((context, name))
         return name
 

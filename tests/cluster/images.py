@@ -6,6 +6,7 @@ They carry the names of well-known images because tasks name those. `alpine` and
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -22,7 +23,7 @@ from typing import Any
 from . import build
 from .errors import ClusterError, NotPossibleHereError
 from .layout import IMAGES, write_whole
-from .registry import ANY_TAG, MANIFEST_TYPE
+from .registry import ANY_TAG, MANIFEST_TYPE, find
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
@@ -54,6 +55,7 @@ def add(
     layers: Sequence[bytes],
     config: Mapping[str, Any],
     *,
+    base: tuple[str, str] | None = None,
     recipe: str = "",
     store: Path = IMAGES,
 ) -> None:
@@ -64,10 +66,13 @@ def add(
         tags: the tags it answers to; `ANY_TAG` for all that are not listed.
         layers: uncompressed tar archives, the lowest first; see `archive` and `archive_tree`.
         config: what the image says of its containers: `Cmd`, `Entrypoint`, `Env`, `User`, `WorkingDir`.
+        base: name and tag of an image in the store whose layers come below these.
         recipe: what the image was made from, to know when to make it again.
         store: the directory that the registry serves.
     """
     descriptors = [_store(store, layer, "application/vnd.oci.image.layer.v1.tar") for layer in layers]
+    if base is not None:
+        descriptors = [*_layers(store, *base), *descriptors]
     image = {
         "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
         "os": "linux",
@@ -82,9 +87,11 @@ def add(
         "annotations": {"recipe": recipe},
     }
     digest = _store(store, json.dumps(manifest).encode(), MANIFEST_TYPE)["digest"]
-    index = _read_index(store)
-    index[name] = dict.fromkeys(tags, digest)
-    write_whole(store / "index.json", json.dumps(index, indent=1))
+    with (store / "index.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        index = _read_index(store)
+        index[name] = dict.fromkeys(tags, digest)
+        write_whole(store / "index.json", json.dumps(index, indent=1))
 
 
 def archive(entries: Mapping[str, bytes | str]) -> bytes:
@@ -190,6 +197,14 @@ def _read_index(store: Path) -> dict[str, dict[str, str]]:
     except FileNotFoundError:
         return {}
     return index
+
+
+def _layers(store: Path, name: str, tag: str) -> list[dict[str, Any]]:
+    digest = find(store, name, tag)
+    if digest is None:
+        raise ClusterError(f"There is no image {name}:{tag} to build on.")
+    found: list[dict[str, Any]] = json.loads(_blob(store, digest).read_text())["layers"]
+    return found
 
 
 def _blob(store: Path, digest: str) -> Path:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .errors import NotPossibleHereError
@@ -119,13 +119,22 @@ def install_packages(say: Callable[[str], None]) -> None:
         missing.append(_CNI_PACKAGE)
     if not missing:
         return
-    say(f"installing {', '.join(missing)}")
-    _apt("update", "--quiet")
-    with services_kept_off():
-        _apt("install", "--quiet", "--yes", "--no-install-recommends", *missing)
+    install(missing, say)
     if "containerd" in missing:
         # It would be started by the next boot; nothing but these clusters asked for it.
         subprocess.run(["systemctl", "disable", _SERVICE], capture_output=True, check=False)
+
+
+def install(packages: Sequence[str], say: Callable[[str], None]) -> None:
+    """Install Debian packages, without letting one start a service.
+
+    Raises:
+        NotPossibleHereError: one cannot be had.
+    """
+    say(f"installing {', '.join(packages)}")
+    _apt("update", "--quiet")
+    with services_kept_off():
+        _apt("install", "--quiet", "--yes", "--no-install-recommends", *packages)
 
 
 def _apt(*arguments: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from . import images, registry
+from .errors import ClusterError
 
 
 @pytest.fixture
@@ -88,6 +89,19 @@ def test_an_image_that_is_added_later_is_served(server: str, store: Path) -> Non
     blob, _ = fetch(f"{server}/v2/tool/blobs/{manifest['layers'][0]['digest']}")
     with tarfile.open(fileobj=io.BytesIO(blob)) as layer:
         assert layer.getnames() == ["new"]
+
+
+def test_an_image_on_top_of_another_has_its_layers_first(server: str, store: Path) -> None:
+    own = images.archive({"more": b"more"})
+    images.add("more", ["1"], [own], {"Cmd": ["more"]}, base=("tool", "1.0"), store=store)
+    below = json.loads(fetch(f"{server}/v2/tool/manifests/1.0")[0])["layers"]
+    manifest = json.loads(fetch(f"{server}/v2/more/manifests/1")[0])
+    assert manifest["layers"][:-1] == below
+    assert manifest["layers"][-1]["digest"] == f"sha256:{hashlib.sha256(own).hexdigest()}"
+    config = json.loads(fetch(f"{server}/v2/more/blobs/{manifest['config']['digest']}")[0])
+    assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in manifest["layers"]]
+    with pytest.raises(ClusterError, match="no image none:1 to build on"):
+        images.add("more", ["2"], [own], {}, base=("none", "1"), store=store)
 
 
 def test_a_tree_keeps_its_links_and_loses_what_is_not_wanted(tmp_path: Path) -> None:

@@ -9,7 +9,10 @@ import pytest
 
 from kpo_multicluster.testing import EmbeddedCluster
 
+from ..cluster.fixtures import make_namespace, real_clusters
 from .demos import Demo, code_blocks
+
+__all__ = ["make_namespace", "real_clusters"]
 
 # Goes on in the README's `with DAG("first", ...)` block.
 _FAILING = """

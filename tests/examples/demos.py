@@ -34,9 +34,10 @@ class Demo:
     Args:
         directory: for what it writes; its temporary files are in `scratch` below.
         arguments: of the command line.
+        environ: is set in its environment.
     """
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
         self.scratch = directory / "scratch"
         self.scratch.mkdir()
         self._json = directory / "rows.json"
@@ -45,7 +46,7 @@ class Demo:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "demo", *arguments, "--json", str(self._json)],
                 cwd=ROOT,
-                env={**os.environ, "TMPDIR": str(self.scratch)},
+                env={**os.environ, **(environ or {}), "TMPDIR": str(self.scratch)},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,

@@ -101,6 +101,7 @@ def test_a_file_that_cannot_be_imported_is_told(demos: Demos) -> None:
         (("--dag", "/nowhere/dag.py"), "There is no file /nowhere/dag.py: DAG= takes the path"),
         (("--dag", __file__, "--kubeconfig", "/nowhere/config"), "There is no file /nowhere/config: KUBECONFIG= takes"),
         (("--kubeconfig", __file__), "KUBECONFIG= needs DAG="),
+        (("--cluster", "kubernetes", "--kubeconfig", __file__), "CLUSTER= and KUBECONFIG= each say where to run"),
     ],
 )
 def test_a_misuse_is_told_at_once(tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:

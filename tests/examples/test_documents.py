@@ -32,10 +32,12 @@ def test_every_make_target_exists(document: str) -> None:
         ([], ""),
         (["DAG=my dags/first.py"], "--dag 'my dags/first.py'"),
         (["DAG=a.py", "KUBECONFIG=my/config"], "--dag 'a.py' --kubeconfig 'my/config'"),
+        (["CLUSTER=kubernetes"], "--cluster 'kubernetes'"),
     ],
 )
 def test_make_hands_a_users_dag_on(monkeypatch: pytest.MonkeyPatch, given: list[str], handed_on: str) -> None:
     monkeypatch.setenv("KUBECONFIG", "/exported/but/not/given")
+    monkeypatch.setenv("CLUSTER", "exported-but-not-given")
     command = ["make", "--no-print-directory", "--dry-run", "demo", *given]
     told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     assert told.stdout.splitlines()[-1].partition(" -m demo ")[2].strip() == handed_on
