@@ -49,6 +49,12 @@ class LogFollowers:
                 continue
             self._start(container, cursors.get(container))
 
+    async def settle(self, patience_seconds: float) -> None:
+        """Lets the followers of ended containers read to the end, as `drain` does; the others go on."""
+        for container in list(self._running):
+            if ended_for_good(self._monitor.pod, container) or self._monitor.deleted:
+                await self._drain(container, patience_seconds)
+
     async def drain(self, patience_seconds: float) -> None:
         """Lets the followers of ended containers read to the end as long as lines still come, and ends the others.
 
@@ -56,9 +62,7 @@ class LogFollowers:
             patience_seconds: how long a log may give nothing before it is followed anew, and then given up.
         """
         monitor = self._monitor
-        for container in self._running:
-            if ended_for_good(monitor.pod, container) or monitor.deleted:
-                await self._drain(container, patience_seconds)
+        await self.settle(patience_seconds)
         await self.close()
         for container, (_, task) in self._running.items():
             if not task.cancelled() and task.exception() is not None and not monitor.deleted:

@@ -162,6 +162,7 @@ class PodRun:
             # What an init container said last tells why it failed.
             await self._logs.drain(settings.log_drain_seconds)
             raise failure
+        await self._logs.settle(settings.log_drain_seconds)
         return monitor.pod
 
     async def _start_failure(self, waited_seconds: float) -> PodRunError | None:
