@@ -194,6 +194,23 @@ class Proxy:
         # In Go, and so in kubectl, socks5 leaves the server's name to the proxy.
         return SOCKSProxyManager(self._url.replace("socks5://", "socks5h://", 1), **options)
 
+    def asyncio_connector(self, *, limit: int) -> Any:
+        """Connections of aiohttp through this SOCKS proxy.
+
+        Args:
+            limit: connections at most.
+
+        Raises:
+            ConfigurationError: what speaks to one is not installed.
+        """
+        if find_spec("aiohttp_socks") is None:
+            raise MissingExtraError(f"The asyncio client with the SOCKS proxy of {self._source}", "socks")
+        from aiohttp_socks import ProxyConnector
+
+        scheme, _, rest = self._url.partition("://")
+        # As in `pool`: the server's name is left to the proxy.
+        return ProxyConnector.from_url(f"{scheme.removesuffix('h')}://{rest}", rdns=True, limit=limit)
+
 
 class TLSFiles:
     """TLS material under paths that only this process can open, for the one path of the client that takes no context.
