@@ -94,7 +94,7 @@ def look_up(name: AksName, caller: AksCaller) -> Mapping[str, Any] | None:
     """
     doing = f"Looking up the {name}"
     with http_session(feature=FEATURE, extra=EXTRA) as session:
-        answer = _ask(session, "GET", caller, name.path, doing)
+        answer = ask(session, caller, AksRequest("GET", name.path), doing)
         if answer.status == 404:
             raise ConfigurationError(_not_found(session, name, caller, answer))
     if answer.status == 403:
@@ -162,7 +162,7 @@ def kubeconfig(name: AksName, caller: AksCaller, *, credential: str, public_name
         query["server-fqdn"] = "public"
     doing = f"Fetching the {credential} credential of the {name}"
     with http_session(feature=FEATURE, extra=EXTRA) as session:
-        answer = _ask(session, "POST", caller, f"{name.path}/{action}", doing, query)
+        answer = ask(session, caller, AksRequest("POST", f"{name.path}/{action}", query), doing)
         if answer.status == 404:
             raise ConfigurationError(_not_found(session, name, caller, answer))
     if answer.status == 400 and "local accounts" in answer.message:
@@ -218,17 +218,49 @@ def _no_local_accounts(name: AksName) -> str:
     )
 
 
-def _ask(
-    session: Any, method: str, caller: AksCaller, path: str, doing: str, query: Mapping[str, str] | None = None
-) -> Answer:
-    parameters = urlencode({"api-version": _API_VERSION, **(query or {})})
-    return call(session, method, f"{caller.arm.rstrip('/')}{path}?{parameters}", token=caller.token, doing=doing)
+@dataclass(frozen=True)
+class AksRequest:
+    """A request to Azure Resource Manager.
+
+    Attributes:
+        method: of HTTP.
+        path: from its base URL on; a resource id, and more.
+        query: beside the version of the API.
+        headers: further ones.
+        body: sent as JSON.
+        api_version: asked for.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    api_version: str = _API_VERSION
+
+
+def ask(session: Any, caller: AksCaller, request: AksRequest, doing: str) -> Answer:
+    """Sends one request to Azure Resource Manager.
+
+    Raises:
+        ConnectError: there was no answer.
+    """
+    url = f"{caller.arm.rstrip('/')}{request.path}?{urlencode({'api-version': request.api_version, **request.query})}"
+    return call(
+        session,
+        request.method,
+        url,
+        token=caller.token,
+        doing=doing,
+        headers=request.headers,
+        body=request.body,
+    )
 
 
 def _not_found(session: Any, name: AksName, caller: AksCaller, answer: Answer) -> str:
     path = f"/subscriptions/{quote(name.subscription)}/providers/Microsoft.ContainerService/managedClusters"
     try:
-        listed = _ask(session, "GET", caller, path, "Listing the AKS clusters")
+        listed = ask(session, caller, AksRequest("GET", path), "Listing the AKS clusters")
     except ConnectError:
         listed = Answer(0, {})
     seen = ""

@@ -38,6 +38,11 @@ class GkeName:
     location: str
     name: str
 
+    @property
+    def path(self) -> str:
+        """Of the API, from its base URL on."""
+        return _path(self.project, self.location, self.name)
+
     def __str__(self) -> str:
         """Phrase for messages."""
         return f"GKE cluster {self.name!r} in {self.location} of project {self.project}"
@@ -87,11 +92,11 @@ def look_up(name: GkeName, caller: GkeCaller) -> Mapping[str, Any]:
     """
     doing = f"Looking up the {name}"
     with http_session(feature=FEATURE, extra=EXTRA) as session:
-        answer = _get(session, caller, _path(name.project, name.location, name.name), doing)
+        answer = ask(session, "GET", caller, name.path, doing)
         if answer.status == 404:
             raise ConfigurationError(_not_found(session, name, caller))
     if answer.status != 200:
-        raise _refused(answer, doing, caller)
+        raise refused(answer, doing, caller)
     cluster, status = answer.body, str(answer.body.get("status", "unknown"))
     if status not in _USABLE_STATES:
         why = "; ".join(str(item.get("message") or item.get("code")) for item in cluster.get("conditions") or ())
@@ -202,16 +207,23 @@ def _path(project: str, location: str, name: str = "") -> str:
     return f"{path}/{quote(name, safe='')}" if name else path
 
 
-def _get(session: Any, caller: GkeCaller, path: str, doing: str) -> Answer:
+def ask(
+    session: Any, method: str, caller: GkeCaller, path: str, doing: str, *, body: Mapping[str, Any] | None = None
+) -> Answer:
+    """Sends one request to the Kubernetes Engine API.
+
+    Raises:
+        ConnectError: there was no answer.
+    """
     headers = {"x-goog-user-project": caller.quota_project} if caller.quota_project else {}
     base = (caller.api_endpoint or _API).rstrip("/")
-    return call(session, "GET", base + path, token=caller.token, doing=doing, headers=headers)
+    return call(session, method, base + path, token=caller.token, doing=doing, headers=headers, body=body)
 
 
 def _not_found(session: Any, name: GkeName, caller: GkeCaller) -> str:
     doing = f"Listing the GKE clusters of project {name.project}"
     try:
-        answer = _get(session, caller, _path(name.project, "-"), doing)
+        answer = ask(session, "GET", caller, _path(name.project, "-"), doing)
     except ConnectError:
         seen = ""
     else:
@@ -226,7 +238,15 @@ def _not_found(session: Any, name: GkeName, caller: GkeCaller) -> str:
     )
 
 
-def _refused(answer: Answer, doing: str, caller: GkeCaller) -> KpoMulticlusterError:
+def refused(answer: Answer, doing: str, caller: GkeCaller, step: str = "") -> KpoMulticlusterError:
+    """What to raise for an answer that is a refusal, or none that was expected.
+
+    Args:
+        answer: of the API.
+        doing: what was tried.
+        caller: who tried.
+        step: what to do about a 403, in place of what concerns looking a cluster up.
+    """
     text = f"{doing} with {caller.source} was answered with {answer.status} ({answer.message or 'no reason given'})."
     if answer.status == 401:
         return CredentialError(f"{text} Google does not take the token: check the account and this host's clock.")
@@ -235,6 +255,8 @@ def _refused(answer: Answer, doing: str, caller: GkeCaller) -> KpoMulticlusterEr
     if "SERVICE_DISABLED" in str(answer.body) or "has not been used" in answer.message:
         return CredentialError(f"{text} Enable the Kubernetes Engine API there, or name another quota_project.")
     return CredentialError(
-        f"{text} Grant this account container.clusters.get on the project, as roles/container.clusterViewer does; or "
-        "give the cluster's URL as endpoint, which needs no such right."
+        f"{text} {step}"
+        if step
+        else f"{text} Grant this account container.clusters.get on the project, as roles/container.clusterViewer does; "
+        "or give the cluster's URL as endpoint, which needs no such right."
     )

@@ -1,0 +1,1 @@
+"""Capacity: node groups of EKS, node pools of GKE, agent pools of AKS, by one spec and one lifecycle."""

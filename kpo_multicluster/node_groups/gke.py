@@ -1,0 +1,267 @@
+"""Node pools of Google Kubernetes Engine.
+
+Source: `projects.locations.clusters.nodePools` (create, get, list, setSize, delete) and
+`projects.locations.operations` of the Kubernetes Engine API, v1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from kpo_multicluster.auth import options
+from kpo_multicluster.auth.access import Token, TokenSource
+from kpo_multicluster.auth.cloud_http import Answer, http_session
+from kpo_multicluster.auth.connections import Connections
+from kpo_multicluster.auth.gke import gke_caller, gke_login, gke_name
+from kpo_multicluster.auth.gke_cluster import ask, look_up, refused
+from kpo_multicluster.auth.google_credentials import EXTRA, FEATURE, fetch_token
+from kpo_multicluster.clouds import check_gke
+from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.errors import ConfigurationError, ConnectError
+from kpo_multicluster.node_groups import gke_rules
+from kpo_multicluster.node_groups.comparison import Comparison
+from kpo_multicluster.node_groups.group import BusyError, Change, ExistsError, Issue, NodeGroup, Phase, Progress
+from kpo_multicluster.node_groups.spec import NodeGroupSpec
+from kpo_multicluster.node_groups.taints import Taint
+
+NODE_LABEL = "cloud.google.com/gke-nodepool"
+_PHASES = {
+    "PROVISIONING": Phase.CREATING,
+    "RUNNING": Phase.ACTIVE,
+    "RECONCILING": Phase.UPDATING,
+    "STOPPING": Phase.DELETING,
+    "RUNNING_WITH_ERROR": Phase.DEGRADED,
+    "ERROR": Phase.FAILED,
+}
+_HOPELESS = ("GCE_STOCKOUT", "GCE_QUOTA_EXCEEDED", "GKE_SERVICE_ACCOUNT_DELETED", "CLOUD_KMS_KEY_ERROR")
+_STEP = (
+    "Grant this account container.clusters.get and container.clusters.update on the project, as "
+    "roles/container.clusterAdmin does, and roles/iam.serviceAccountUser on the nodes' service account."
+)
+
+
+class GkeCloud:
+    """The node pools of one GKE cluster.
+
+    Args:
+        ref: of the cluster.
+        connections: where Airflow connections are looked up; here, not later.
+
+    Raises:
+        ConfigurationError: the ref cannot work.
+    """
+
+    kind = "gke"
+
+    def __init__(self, ref: ClusterRef, connections: Connections) -> None:
+        check_gke(ref)
+        conn_id = options.text(ref, "conn_id")
+        self._ref, self._connection = ref, None if conn_id is None else connections.get(conn_id)
+        self._login = gke_login(ref, self._connection)
+        self._name = gke_name(ref, self._connection, self._login)
+        if not self._name.location:
+            raise ConfigurationError(f"No location is known for the cluster from {ref.source}: give location=.")
+        self.where = str(self._name)
+        self._tokens = TokenSource(self._fetch, source=self._login.source)
+
+    def check(self, spec: NodeGroupSpec) -> None:
+        """Refuses a spec that breaks the rules of GKE.
+
+        Raises:
+            ConfigurationError: with the rule.
+        """
+        gke_rules.check(spec)
+
+    def find(self, name: str) -> NodeGroup | None:
+        """The pool of that name; None when there is none."""
+        doing = f"Looking up the node pool {name!r} of the {self.where}"
+        answer = self._ask("GET", self._pool(name), doing)
+        if answer.status == 404:
+            self._check_cluster()
+            return None
+        self._expect(answer, doing)
+        return self._group(answer.body)
+
+    def all(self) -> list[NodeGroup]:
+        """All pools of the cluster."""
+        doing = f"Listing the node pools of the {self.where}"
+        answer = self._ask("GET", f"{self._name.path}/nodePools", doing)
+        if answer.status == 404:
+            self._check_cluster()
+        self._expect(answer, doing)
+        return [self._group(pool) for pool in answer.body.get("nodePools") or ()]
+
+    def differences(self, spec: NodeGroupSpec, group: NodeGroup) -> list[str]:
+        """What of a spec a pool is not, sizes aside."""
+        nodes, there, compared = gke_rules.options(spec), group.raw.get("config") or {}, Comparison()
+        if spec.machine_types:
+            compared.value("machine_types", spec.machine_types[0], there.get("machineType"))
+        accelerators = there.get("accelerators") or [{}]
+        count, kind = int(accelerators[0].get("acceleratorCount") or 0), accelerators[0].get("acceleratorType")
+        if spec.gpu is None:
+            compared.flag("gpu", False, count > 0)
+        else:
+            compared.value("gpu.count", spec.gpu.count, count)
+            compared.value("gpu.type", spec.gpu.type, kind)
+            compared.value("gpu_partition_size", nodes.gpu_partition_size, accelerators[0].get("gpuPartitionSize"))
+        compared.flag("spot", spec.spot, bool(there.get("spot")))
+        compared.flag("autoscale", nodes.autoscale, group.autoscaled)
+        compared.value("disk_gb", spec.disk_gb, there.get("diskSizeGb"))
+        compared.value("disk_type", nodes.disk_type, there.get("diskType"))
+        compared.value("image_type", nodes.image_type, there.get("imageType"))
+        compared.value("service_account", nodes.service_account, there.get("serviceAccount"))
+        compared.items("zones", nodes.zones, group.raw.get("locations") or ())
+        compared.marks(spec, group, (gke_rules.GPU_TAINT,) if spec.gpu is not None else ())
+        return compared.found
+
+    def create(self, spec: NodeGroupSpec, tags: Mapping[str, str]) -> Change:
+        """Begins to make a pool.
+
+        Raises:
+            ConfigurationError: GKE refuses it.
+            BusyError: another operation of the cluster is under way.
+            ExistsError: there is one of that name.
+        """
+        self.check(spec)
+        cluster = look_up(self._name, self._caller())
+        if (cluster.get("autopilot") or {}).get("enabled"):
+            spec.refuse(
+                f"cannot be made: the {self.where} is in Autopilot mode, which makes nodes by itself. Ask for GPUs in "
+                "the pod, by cloud.google.com/gke-accelerator"
+            )
+        zones = gke_rules.options(spec).zones or tuple(cluster.get("locations") or ())
+        gke_rules.check_zones(spec, zones)
+        body = gke_rules.request(spec, tags, zones)
+        doing = f"Creating the node pool {spec.name!r} of the {self.where}"
+        answer = self._ask("POST", f"{self._name.path}/nodePools", doing, body)
+        self._expect(answer, doing)
+        return Change("create", spec.name, str(answer.body.get("name") or ""))
+
+    def resize(self, group: NodeGroup, desired_size: int) -> Change:
+        """Begins to give a pool another size.
+
+        Raises:
+            ConfigurationError: GKE refuses it, or it cannot be spread evenly.
+            BusyError: another operation of the cluster is under way.
+        """
+        zones = len(group.raw.get("locations") or ()) or 1
+        if desired_size % zones:
+            raise ConfigurationError(
+                f"The {group} is in {zones} zones, of which GKE gives each the same number of nodes, so it cannot have "
+                f"{desired_size}: ask for a multiple."
+            )
+        doing = f"Scaling the {group}"
+        answer = self._ask("POST", f"{self._pool(group.name)}:setSize", doing, {"nodeCount": desired_size // zones})
+        self._expect(answer, doing)
+        return Change("resize", group.name, str(answer.body.get("name") or ""))
+
+    def delete(self, group: NodeGroup) -> Change:
+        """Begins to delete a pool.
+
+        Raises:
+            ConfigurationError: GKE refuses it.
+            BusyError: another operation of the cluster is under way.
+        """
+        doing = f"Deleting the {group}"
+        answer = self._ask("DELETE", self._pool(group.name), doing)
+        if answer.status == 404:
+            return Change("delete", group.name)
+        self._expect(answer, doing)
+        return Change("delete", group.name, str(answer.body.get("name") or ""))
+
+    def progress(self, change: Change) -> Progress:
+        """How a change is getting on: GKE says of an operation that it is DONE when it failed, too."""
+        if not change.ticket:
+            return Progress(True)
+        doing = f"Following an operation of the {self.where}"
+        place = self._name.path.partition("/clusters/")[0]
+        answer = self._ask("GET", f"{place}/operations/{quote(change.ticket, safe='')}", doing)
+        if answer.status == 404:
+            return Progress(True)
+        self._expect(answer, doing)
+        return Progress(answer.body.get("status") == "DONE", _operation_issues(answer.body))
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _fetch(self) -> Token:
+        return fetch_token(self._login).token
+
+    def _caller(self) -> Any:
+        return gke_caller(self._ref, self._connection, self._login, self._tokens.current())
+
+    def _pool(self, name: str) -> str:
+        return f"{self._name.path}/nodePools/{quote(name, safe='')}"
+
+    def _ask(self, method: str, path: str, doing: str, body: Mapping[str, Any] | None = None) -> Answer:
+        with http_session(feature=FEATURE, extra=EXTRA) as session:
+            answer = ask(session, method, self._caller(), path, doing, body=body)
+            if answer.status == 401:
+                # A token can be revoked before its end.
+                self._tokens.replace(self._tokens.current())
+                answer = ask(session, method, self._caller(), path, doing, body=body)
+        return answer
+
+    def _check_cluster(self) -> None:
+        try:
+            look_up(self._name, self._caller())
+        except ConnectError:  # it is there, and not up
+            return
+
+    def _expect(self, answer: Answer, doing: str) -> None:
+        if answer.status == 200:
+            return
+        code = (answer.body.get("error") or {}).get("status") if isinstance(answer.body.get("error"), dict) else ""
+        text = f"{doing} with {self._login.source} failed ({answer.message or answer.status})."
+        if answer.status == 409 and code == "ALREADY_EXISTS":
+            raise ExistsError(text)
+        if answer.status == 409 or (code == "FAILED_PRECONDITION" and "operation" in answer.message):
+            raise BusyError(text)
+        if answer.status in (400, 404):
+            raise ConfigurationError(f"{text} Correct what GKE names.")
+        raise refused(answer, doing, self._caller(), _STEP)
+
+    def _group(self, there: Mapping[str, Any]) -> NodeGroup:
+        config, scaling = there.get("config") or {}, there.get("autoscaling") or {}
+        state, name = str(there.get("status", "")), str(there.get("name", ""))
+        issues = tuple(_issue(condition) for condition in there.get("conditions") or ())
+        if not issues and there.get("statusMessage"):
+            issues = (Issue("", str(there["statusMessage"])),)
+        phase = _PHASES.get(state, Phase.UPDATING)
+        # GKE goes on trying for machines that there are none of.
+        if phase in (Phase.CREATING, Phase.UPDATING) and any(issue.code in _HOPELESS for issue in issues):
+            phase = Phase.FAILED
+        zones = len(there.get("locations") or ()) or 1
+        implied = {gke_rules.GPU_TAINT: None} if config.get("accelerators") else {}
+        taints = {Taint.from_object(taint): None for taint in config.get("taints") or ()}
+        return NodeGroup(
+            name,
+            self.where,
+            phase,
+            state,
+            issues,
+            desired_size=int(there.get("initialNodeCount") or 0) * zones,
+            min_size=scaling.get("totalMinNodeCount"),
+            max_size=scaling.get("totalMaxNodeCount"),
+            labels=config.get("labels") or {},
+            taints=tuple(taints | implied),
+            tags=config.get("resourceLabels") or {},
+            node_label=(NODE_LABEL, name),
+            autoscaled=bool(scaling.get("enabled")),
+            raw=there,
+        )
+
+
+def _issue(condition: Mapping[str, Any]) -> Issue:
+    code = condition.get("code") or condition.get("canonicalCode")
+    return Issue(str(code or ""), str(condition.get("message") or ""))
+
+
+def _operation_issues(operation: Mapping[str, Any]) -> tuple[Issue, ...]:
+    error = operation.get("error")
+    if operation.get("status") != "DONE" or not error:
+        return ()
+    conditions = operation.get("nodepoolConditions") or operation.get("clusterConditions") or ()
+    found = tuple(_issue(condition) for condition in conditions if condition.get("message"))
+    return found or (Issue(str(error.get("code") or ""), str(error.get("message") or "the operation failed")),)
