@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any
@@ -26,12 +27,23 @@ from kpo_multicluster.pods.emitted import LogBatch, Notice
 from kpo_multicluster.pods.logs import LogCursor, LogLine, LogReader
 from kpo_multicluster.pods.monitor import PodMonitor
 from kpo_multicluster.pods.resources import pod_path
-from kpo_multicluster.pods.status import Pod, container_status, ended_for_good, has_started, is_running, may_restart
+from kpo_multicluster.pods.status import (
+    Pod,
+    container_status,
+    ended_for_good,
+    finished_at,
+    has_started,
+    is_running,
+    may_restart,
+)
 
 # A stream that breaks at once, again and again, is reopened no faster than this.
 _REOPEN_SECONDS = 0.5
 _REOPEN_LIMIT_SECONDS = 10.0
 _STATUS_LAG_SECONDS = 2.0
+# The longer a stream is open, the likelier is its end that of a server which is being replaced; and the less does one
+# request more, to be sure that it was the container's, weigh.
+_LONG_STREAM_SECONDS = 60.0
 
 
 class _End(Enum):
@@ -55,6 +67,8 @@ class LogFollower:
 
     Attributes:
         progress: chunks read so far.
+        given: lines given to the sink so far.
+        heard_at: time of the loop at which the last was read; None before the first.
         held_back: whether it waits for a slow sink.
     """
 
@@ -72,6 +86,8 @@ class LogFollower:
         self._refusals = 0
         self._settled = cursor.restart if cursor else -1
         self.progress = 0
+        self.given = 0
+        self.heard_at: float | None = None
         self.held_back = False
 
     @property
@@ -159,13 +175,15 @@ class LogFollower:
         params: dict[str, Any] = {"container": self.container, **self._reader.resume(restart)}
         if previous:
             params.update(previous="true", follow="false")
-        opened = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        opened = loop.time()
         try:
             async with contextlib.aclosing(
                 self._api.stream(pod_path(self._monitor.pod, "log"), params=params)
             ) as chunks:
                 async for chunk in chunks:
                     self.progress += 1
+                    self.heard_at = loop.time()
                     self._refusals = 0
                     await self._give(self._reader.feed(chunk))
         except NotFoundError:
@@ -187,11 +205,26 @@ class LogFollower:
             self._refusals += 1
             await self._pause(opened)
             return _End.CUT
+        return await self._closed(restart, after_seconds=loop.time() - opened)
+
+    async def _closed(self, restart: int, *, after_seconds: float) -> _End:
+        """What the clean end of a stream means: the end of the log, or no more than that of the stream."""
+        closed_at = time.time()
         if self._still_writing(restart):
             # The kubelet closes the stream a moment before the status shows the end: wait for that rather than ask
             # for the same lines again. If it does not come, something between closed the stream: resume.
             await self._monitor.wait(lambda _: not self._still_writing(restart), timeout_seconds=_STATUS_LAG_SECONDS)
+            if after_seconds >= _LONG_STREAM_SECONDS or self._ended_after(closed_at, restart):
+                return _End.CUT
         return _End.CLEAN
+
+    def _ended_after(self, closed_at: float, restart: int) -> bool:
+        """Whether the container went on after its stream was closed: something between closed it, not the kubelet.
+
+        The container's end is known to the second; one within the same second is taken for the kubelet's closing.
+        """
+        ended_at = finished_at(self._monitor.pod, self.container, restart)
+        return ended_at is not None and ended_at > closed_at
 
     async def _pause(self, opened: float) -> None:
         seconds = min(_REOPEN_SECONDS * 2**self._refusals, _REOPEN_LIMIT_SECONDS)
@@ -204,6 +237,7 @@ class LogFollower:
             self.held_back = True
             await self._sink(LogBatch(self.container, lines))
             self.held_back = False
+            self.given += len(lines)
             self._given = self._reader.cursor
         if self._reader.notice:
             notice, self._reader.notice = self._reader.notice, None

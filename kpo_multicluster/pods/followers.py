@@ -12,6 +12,7 @@ from kpo_multicluster.pods.emitted import Notice
 from kpo_multicluster.pods.follow import LogFollower
 from kpo_multicluster.pods.logs import LogCursor
 from kpo_multicluster.pods.monitor import PodMonitor
+from kpo_multicluster.pods.patience import Patience
 from kpo_multicluster.pods.status import container_names, ended_for_good
 
 
@@ -28,6 +29,7 @@ class LogFollowers:
         self._api = api
         self._monitor = monitor
         self._emit = emit
+        self._patience = Patience(api, self._warn)
         self._running: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
 
     @property
@@ -35,6 +37,13 @@ class LogFollowers:
         """Where each followed log was left."""
         left = {container: follower.cursor for container, (follower, _) in self._running.items()}
         return {container: cursor for container, cursor in left.items() if cursor is not None}
+
+    def heard_at(self, container: str) -> float | None:
+        """When a followed log last gave something, in the loop's time: now where it has more than is taken from it."""
+        follower, _ = self._running.get(container, (None, None))
+        if follower is None:
+            return None
+        return asyncio.get_running_loop().time() if follower.held_back else follower.heard_at
 
     async def follow(self, containers: Iterable[str], cursors: dict[str, LogCursor]) -> None:
         """Begins with the containers that are not followed yet; tells of those that the pod does not have."""
@@ -83,12 +92,15 @@ class LogFollowers:
         reopened = False
         while True:
             follower, task = self._running[container]
-            before = follower.progress
+            before, given = follower.progress, follower.given
             await asyncio.wait({task}, timeout=patience_seconds)
             if task.done():
                 return
-            if follower.progress != before or follower.held_back:
+            if follower.given != given or follower.held_back:
                 reopened = False
+            elif follower.progress != before:
+                # What was read again is no sign that there will be more.
+                continue
             elif reopened or not await self._reopen(container):
                 break
             else:
@@ -104,7 +116,7 @@ class LogFollowers:
         before = follower.progress
         try:
             # Answered only when the cluster is there: as long as it is away, no log can be expected.
-            await self._monitor.look()
+            await self._patience.insist(self._monitor.look)
         except KpoMulticlusterError:
             return False
         if not task.done() and follower.progress == before and not follower.held_back:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kpo_multicluster.api.client import ApiClient
-from kpo_multicluster.errors import ForbiddenError, NotFoundError
+from kpo_multicluster.errors import ForbiddenError, KpoMulticlusterError, NotFoundError
+from kpo_multicluster.pods.lost_node import as_lost, confirmation_seconds
 from kpo_multicluster.pods.resources import pod_path
+from kpo_multicluster.pods.settings import RunSettings
 from kpo_multicluster.pods.status import name_of, uid_of
 
 Warn = Callable[[str], Awaitable[None]]
@@ -28,20 +31,31 @@ class PodMonitor:
         observe: tells `saw` what becomes of the pod, until it is gone or the monitor is closed; its error ends every
             wait.
         warn: is awaited with what the user should be told, such as a fall back to polling.
+        confirmation_seconds: beyond its grace period, for the node to confirm the end of a pod that is deleted.
 
     Attributes:
         api: of the cluster.
         pod: as last seen.
-        deleted: whether the pod is gone from the cluster.
+        deleted: whether the pod is gone from the cluster, or its node for good.
     """
 
-    def __init__(self, api: ApiClient, pod: dict[str, Any], observe: Observe, warn: Warn) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        pod: dict[str, Any],
+        observe: Observe,
+        warn: Warn,
+        *,
+        confirmation_seconds: float = RunSettings.node_confirmation_seconds,
+    ) -> None:
         self.api = api
         self.pod = pod
         self.deleted = False
         self._observe = observe
         self._warn = warn
         self._uid = uid_of(pod)
+        self._confirmation_seconds = confirmation_seconds
+        self._heard = time.monotonic()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -74,7 +88,11 @@ class PodMonitor:
             left = None if deadline is None else deadline - loop.time()
             if left is not None and left <= 0:
                 return False
-            await self.next_change(left)
+            expected = self._confirmation_left()
+            if expected is not None and expected <= 0:
+                await self._ask_for_the_last_time()
+                continue
+            await self.next_change(min((wait for wait in (left, expected) if wait is not None), default=None))
         return True
 
     async def next_change(self, timeout_seconds: float | None = None) -> None:
@@ -122,13 +140,33 @@ class PodMonitor:
             pod: as it was seen; what is older than what is known already is left aside.
             deleted: whether it is gone.
         """
+        if self.deleted:
+            return
         if uid_of(pod) != self._uid:
             deleted = True
         elif not _is_older(pod, self.pod):
+            if pod["metadata"].get("resourceVersion") != self.pod["metadata"].get("resourceVersion"):
+                self._heard = time.monotonic()
             self.pod = _with_first_deletion(pod, self.pod)
-        self.deleted = self.deleted or deleted
+        self.deleted = deleted
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _confirmation_left(self) -> float | None:
+        expected = confirmation_seconds(self.pod, self._confirmation_seconds)
+        return None if expected is None else self._heard + expected - time.monotonic()
+
+    async def _ask_for_the_last_time(self) -> None:
+        """Gives the pod's node up, unless something has become of the pod after all."""
+        heard = self._heard
+        try:
+            await self.look()
+        except KpoMulticlusterError:
+            # It is the cluster that has not been heard.
+            self._heard = time.monotonic()
+            return
+        if self._heard == heard and not self.deleted:
+            self.saw(as_lost(self.pod, round(time.monotonic() - heard)), deleted=True)
 
     async def _observed(self) -> None:
         await self._observe(self, self._warn)

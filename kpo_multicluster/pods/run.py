@@ -37,7 +37,7 @@ from kpo_multicluster.pods.status import (
     container_names,
     ended_for_good,
     has_started,
-    hopeless_start,
+    hopeless_containers,
     is_scheduled,
     is_terminal,
     name_of,
@@ -45,6 +45,7 @@ from kpo_multicluster.pods.status import (
     waiting_for,
 )
 from kpo_multicluster.pods.submission import create_pod, delete_pod
+from kpo_multicluster.pods.xcom import SIDECAR_NAME
 
 
 class PodRun:
@@ -72,6 +73,7 @@ class PodRun:
         self._followers: LogFollowers | None = None
         self._read_to: dict[str, LogCursor] = {}
         self._patience = Patience(api, self._warn)
+        self._told_of: set[str] = set()
 
     @property
     def monitor(self) -> PodMonitor:
@@ -134,7 +136,13 @@ class PodRun:
             deleted: whether it is known to be gone since.
         """
         await self.close()
-        self._monitor = PodMonitor(self.api, pod, self._observe, self._warn)
+        self._monitor = PodMonitor(
+            self.api,
+            pod,
+            self._observe,
+            self._warn,
+            confirmation_seconds=self.settings.node_confirmation_seconds,
+        )
         self._monitor.deleted = deleted
         self._read_to = {}
         self._followers = LogFollowers(self.api, self._monitor, self._emit)
@@ -158,6 +166,7 @@ class PodRun:
         await self._logs.follow([name for name in settings.follow if name in inits], cursors or {})
         async with self._telling_events():
             failure = await self._start_failure(waited_seconds)
+        await self._tell_of_strangers()
         if failure is not None:
             # What an init container said last tells why it failed.
             await self._logs.drain(settings.log_drain_seconds)
@@ -174,7 +183,7 @@ class PodRun:
             return self._too_late("startup_timeout_seconds", settings.startup_timeout_seconds)
         if has_started(monitor.pod, settings.base):
             return None
-        hopeless = hopeless_start(monitor.pod)
+        hopeless = self._hopeless(monitor.pod)
         if hopeless:
             return PodStartError(f"Pod {name_of(monitor.pod)} cannot start: {hopeless}.")
         return judge(monitor.pod, settings.base, deleted=monitor.deleted)
@@ -194,13 +203,30 @@ class PodRun:
 
     async def _reach(self, reached: Callable[[dict[str, Any]], bool], timeout_seconds: float) -> bool:
         def settled(pod: dict[str, Any]) -> bool:
-            return reached(pod) or is_terminal(pod) or hopeless_start(pod) is not None
+            return reached(pod) or is_terminal(pod) or self._hopeless(pod) is not None
 
         if await self.monitor.wait(settled, timeout_seconds=timeout_seconds):
             return True
         # A pod that started while the cluster could not be heard is not late.
         await self._patience.insist(self.monitor.look)
         return self.monitor.deleted or settled(self.pod)
+
+    def _hopeless(self, pod: dict[str, Any]) -> str | None:
+        """Why the pod can never start, if it cannot."""
+        own = self._own(pod)
+        return next((why for name, why in hopeless_containers(pod) if name in own), None)
+
+    def _own(self, pod: dict[str, Any]) -> set[str]:
+        """Containers without which the run cannot be: not those that others put in beside the init containers."""
+        return {self.settings.base, *self.settings.companions, SIDECAR_NAME, *container_names(pod, "initContainers")}
+
+    async def _tell_of_strangers(self) -> None:
+        """Tells of other containers that cannot start, of each once."""
+        known = self._own(self.pod) | self._told_of
+        for name, why in hopeless_containers(self.pod):
+            if name not in known:
+                self._told_of.add(name)
+                await self._warn(f"{why[0].upper()}{why[1:]}. It is none of this task's own: the run goes on without.")
 
     def _too_late(self, parameter: str, seconds: float) -> PodStartTimeoutError:
         pod = self.pod
@@ -227,21 +253,28 @@ class PodRun:
         if companions:
             await self._await_companions()
         await self._logs.drain(settings.log_drain_seconds)
+        await self._tell_of_strangers()
         return monitor.pod
 
     async def _await_companions(self) -> None:
-        names = self.settings.companions
-        if not names:
-            return
-        ended = await self.monitor.wait(
-            lambda pod: all(ended_for_good(pod, name) for name in names),
-            timeout_seconds=self.settings.sidecar_drain_seconds,
-        )
-        if not ended:
-            left = ", ".join(repr(name) for name in names if not ended_for_good(self.pod, name))
+        patience, loop, monitor = self.settings.sidecar_drain_seconds, asyncio.get_running_loop(), self.monitor
+        ended_at = loop.time()
+
+        def running(pod: dict[str, Any]) -> list[str]:
+            return [name for name in self.settings.companions if not ended_for_good(pod, name)]
+
+        while left := running(monitor.pod):
+            # One that still has something to say is let finish.
+            heard_at = max(ended_at, *(self._logs.heard_at(name) or ended_at for name in left))
+            seconds = None if patience is None else heard_at + patience - loop.time()
+            if seconds is not None and seconds <= 0:
+                break
+            if await monitor.wait(lambda pod: not running(pod), timeout_seconds=seconds):
+                return
+        if left:
             await self._warn(
-                f"Container {self.settings.base!r} has ended; {left} still ran "
-                f"{self.settings.sidecar_drain_seconds:g} s later. Raise sidecar_drain_seconds to wait longer."
+                f"Container {self.settings.base!r} has ended; {', '.join(map(repr, left))} still ran "
+                f"{patience:g} s later, or after the last line of its log. Raise sidecar_drain_seconds to wait longer."
             )
 
     async def _warn(self, text: str) -> None:

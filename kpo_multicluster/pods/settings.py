@@ -17,7 +17,9 @@ class RunSettings:
         startup_timeout_seconds: from then until the base container has started.
         tell_events_after_seconds: of waiting for the start, the pod's events are told; None never tells them.
         log_drain_seconds: for a log to end after its container has.
-        sidecar_drain_seconds: for the companions to end after the base has; None waits as long as it takes.
+        sidecar_drain_seconds: for the companions to end after the base has, counted from the last line of those whose
+            log is followed; None waits as long as it takes.
+        node_confirmation_seconds: beyond its grace period, for a node in trouble to confirm that a pod has ended.
     """
 
     base: str
@@ -28,3 +30,4 @@ class RunSettings:
     tell_events_after_seconds: float | None = None
     log_drain_seconds: float = 5.0
     sidecar_drain_seconds: float | None = 30.0
+    node_confirmation_seconds: float = 60.0

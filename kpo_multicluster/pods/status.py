@@ -133,6 +133,20 @@ def termination(pod: Pod, container: str) -> Termination | None:
     )
 
 
+def finished_at(pod: Pod, container: str, restart: int) -> float | None:
+    """Unix time, in whole seconds, at which a run of the container ended; None if that is not known.
+
+    Args:
+        pod: whose.
+        container: its name.
+        restart: restart count of the run; only the present one and the one before it are known.
+    """
+    status = container_status(pod, container) or {}
+    state = "state" if int(status.get("restartCount") or 0) == restart else "lastState"
+    finished = ((status.get(state) or {}).get("terminated") or {}).get("finishedAt")
+    return _time(finished).timestamp() if finished else None
+
+
 def ended_for_good(pod: Pod, container: str) -> bool:
     """Whether the container has ended and will not be restarted."""
     if is_terminal(pod):
@@ -163,17 +177,23 @@ def _restart_policy(pod: Pod, container: str) -> str:
     return str(spec.get("restartPolicy") or "Always")
 
 
-def hopeless_start(pod: Pod) -> str | None:
-    """Why the pod can never start, or None while it still may."""
+def hopeless_containers(pod: Pod) -> Iterator[tuple[str, str]]:
+    """Containers that can never start, each with why; init containers first."""
     for status in container_statuses(pod):
-        waiting = (status.get("state") or {}).get("waiting") or {}
-        reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
-        if reason not in _NEVER_TRANSIENT and _TRANSIENT.search(message.lower()):
-            continue
-        if reason in _HOPELESS_WAITING:
-            return _waiting_text(status, reason, _HOPELESS_WAITING[reason], message)
-        if reason in _PULL_WAITING and _tells_cause(message):
-            return _waiting_text(status, reason, f"its image {status.get('image')!r} cannot be pulled", message)
+        why = _hopeless(status)
+        if why is not None:
+            yield str(status.get("name")), why
+
+
+def _hopeless(status: Mapping[str, Any]) -> str | None:
+    waiting = (status.get("state") or {}).get("waiting") or {}
+    reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
+    if reason not in _NEVER_TRANSIENT and _TRANSIENT.search(message.lower()):
+        return None
+    if reason in _HOPELESS_WAITING:
+        return _waiting_text(status, reason, _HOPELESS_WAITING[reason], message)
+    if reason in _PULL_WAITING and _tells_cause(message):
+        return _waiting_text(status, reason, f"its image {status.get('image')!r} cannot be pulled", message)
     return None
 
 

@@ -11,7 +11,7 @@ from kpo_multicluster.pods.outcome import choose, judge, succeeded
 from kpo_multicluster.pods.status import (
     ended_for_good,
     has_started,
-    hopeless_start,
+    hopeless_containers,
     is_scheduled,
     waiting_for,
 )
@@ -156,7 +156,7 @@ def test_a_start_that_cannot_succeed_is_seen_at_once(reason: str, message: str, 
     for kind in ("containerStatuses", "initContainerStatuses"):
         pod = make(phase="Pending")
         pod["status"][kind] = [waiting("base", reason, message)]
-        found = hopeless_start(pod)
+        found = dict(hopeless_containers(pod)).get("base")
         assert (found is not None) is hopeless
         if found:
             assert reason in found
