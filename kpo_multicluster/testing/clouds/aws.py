@@ -4,6 +4,7 @@
         user = aws.add_user("airflow", account="111111111111")
         role = aws.add_role("arn:aws:iam::222222222222:role/airflow-pods", trusted=(user.arn,), external_id="team-7")
         gpu = aws.add_cluster("gpu", account="222222222222", cluster=embedded)
+        gpu.add_user(role.arn, username="airflow")
         ref = gpu.ref(conn_id="aws_remote", role_arn=role.arn, external_id="team-7")
 
 boto3 talks to it unmodified, with `endpoint_url` or `$AWS_ENDPOINT_URL_EKS` and `$AWS_ENDPOINT_URL_STS`. EKS itself is
@@ -17,7 +18,7 @@ import base64
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from kpo_multicluster.testing.clouds.node_groups import NodeGroups
 from kpo_multicluster.testing.clouds.server import CloudFaults, LoopbackServer, Record, Request, Response, Service
 from kpo_multicluster.testing.clouds.tokens import TokenBook
 from kpo_multicluster.testing.clouds.verify_eks import TOKEN_LIFE_SECONDS, AccessKey, EksTokenVerifier
+from kpo_multicluster.testing.clouds.verify_eks_users import EksUser, EksUsers
 from kpo_multicluster.testing.tls import Authority
 
 if TYPE_CHECKING:
@@ -50,18 +52,30 @@ class AwsCluster:
     Attributes:
         cloud: it is in.
         name: where it is.
+        users: whom it knows: principals with an access entry, or listed in its ConfigMap aws-auth.
     """
 
     cloud: FakeAws
     name: AwsName
+    users: EksUsers = field(repr=False)
 
     def identify(self, token: str) -> Identity:
-        """Tells the ARN that a token for this cluster speaks for.
+        """Tells the user of the cluster whose token it is.
 
         Raises:
-            TokenRefused: it speaks for no one.
+            TokenRefused: the token is not good, or the cluster does not know whom it speaks for.
         """
-        return self.cloud.identify_for(self.name, token)
+        return self.users.identify(token)
+
+    def add_user(self, principal_arn: str, *, username: str = "", groups: tuple[str, ...] = ()) -> None:
+        """Gives an IAM user or role an access entry.
+
+        Args:
+            principal_arn: of it.
+            username: that it has in the cluster; default what EKS chooses: the ARN, of a role that of its session.
+            groups: that it is in there.
+        """
+        self.users.add(EksUser(principal_arn, username, groups))
 
     def ref(self, **options: Any) -> ClusterRef:
         """How a DAG names it, with this emulator in place of AWS.
@@ -97,7 +111,7 @@ class FakeAws:
         self.node_groups = NodeGroups(self.now)
         self._sts = SecurityTokens(self.now)
         self._eks: EksApi | None = None
-        self._clusters: list[AwsName] = []
+        self._clusters: dict[AwsName, AwsCluster] = {}
         self._revoked: set[str] = set()
         service = Service(self._handle, _refusal, self.now, _action, tick=lambda: self.node_groups.advance(wait=False))
         self._server = LoopbackServer(service, self.faults, self.record)
@@ -109,7 +123,7 @@ class FakeAws:
             ConfigurationError: moto is not installed.
         """
         if self._eks is None:
-            self._eks = EksApi(self.node_groups)
+            self._eks = EksApi(self.node_groups, self._entries)
         self._server.start()
         return self
 
@@ -247,7 +261,7 @@ class FakeAws:
             name: of it.
             account: it is in.
             region: it is in.
-            cluster: whose API server it is; it runs.
+            cluster: whose API server it is; it runs, and takes this one's tokens from now on.
             ca_pem: CA of its API server; default that cluster's, or a new one.
             **fields: that DescribeCluster gives, in the API's form, such as `status`; None leaves one out.
 
@@ -262,9 +276,11 @@ class FakeAws:
         authority = {"data": base64.b64encode(ca_pem.encode()).decode()}
         given = {"endpoint": endpoint, "certificateAuthority": authority, "version": "1.34"}
         self._running().add(made, {**given, **fields})
-        if made not in self._clusters:
-            self._clusters.append(made)
-        return AwsCluster(self, made)
+        users = EksUsers(_Tokens(self, made))
+        handle = self._clusters[made] = AwsCluster(self, made, users)
+        if cluster is not None:
+            cluster.accept_tokens_of(handle)
+        return handle
 
     def remove_cluster(self, cluster: AwsCluster) -> None:
         """Takes a cluster away.
@@ -273,15 +289,12 @@ class FakeAws:
             ConfigurationError: this AWS is not running.
         """
         self._running().remove(cluster.name)
-        self._clusters.remove(cluster.name)
+        self._clusters.pop(cluster.name, None)
 
-    def add_access_entry(self, cluster: AwsCluster, principal_arn: str) -> None:
-        """Lists a principal among those that have access, as ListAccessEntries tells it.
-
-        Raises:
-            ConfigurationError: this AWS is not running.
-        """
-        self._running().add_entry(cluster.name, principal_arn)
+    def _entries(self, name: AwsName) -> list[str]:
+        cluster = self._clusters.get(name)
+        users = cluster.users.users if cluster is not None else ()
+        return [user.principal_arn for user in users if not user.in_config_map]
 
     def _running(self) -> EksApi:
         if self._eks is None:
@@ -296,6 +309,17 @@ class FakeAws:
             return self._sts.handle(request)
         caller = self._sts.caller(request)
         return caller if isinstance(caller, Response) else self._running().handle(request, caller)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Tells the ARNs that tokens for one cluster speak for."""
+
+    cloud: FakeAws
+    name: AwsName
+
+    def identify(self, token: str) -> Identity:
+        return self.cloud.identify_for(self.name, token)
 
 
 def _action(request: Request) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -110,15 +110,15 @@ class EksApi:
 
     Args:
         groups: the node groups.
+        entries: tells the principals that have an access entry of a cluster.
     """
 
-    def __init__(self, groups: NodeGroups) -> None:
-        self._groups = groups
+    def __init__(self, groups: NodeGroups, entries: Callable[[AwsName], list[str]]) -> None:
+        self._groups, self._entries = groups, entries
         self._moto = moto()
         self._moto.reset()
         self._lock = threading.Lock()
         self._fields: dict[str, Mapping[str, Any]] = {}
-        self._entries: dict[str, list[str]] = {}
 
     def add(self, name: AwsName, fields: Mapping[str, Any]) -> None:
         """Adds or replaces a cluster.
@@ -134,16 +134,10 @@ class EksApi:
             clusters.create_cluster(name=name.name, role_arn=role, resources_vpc_config=vpc)
         with self._lock:
             self._fields[name.arn] = dict(fields)
-            self._entries.setdefault(name.arn, [])
 
     def remove(self, name: AwsName) -> None:
         """Takes a cluster away."""
         self._moto.clusters(name.account, name.region).clusters.pop(name.name, None)
-
-    def add_entry(self, name: AwsName, principal_arn: str) -> None:
-        """Gives a cluster an access entry, as ListAccessEntries tells it."""
-        with self._lock:
-            self._entries[name.arn].append(principal_arn)
 
     def stop(self) -> None:
         """Forgets all."""
@@ -161,7 +155,7 @@ class EksApi:
         if name.name not in self._moto.clusters(name.account, name.region).clusters:
             return eks_error(404, "ResourceNotFoundException", f"No cluster found for name: {name.name}.")
         if match["what"] == "access-entries" and match["item"] is None:
-            return Response(200, {"accessEntries": list(self._entries.get(name.arn, []))})
+            return Response(200, {"accessEntries": self._entries(name)})
         if match["what"] == "updates" and match["item"] is not None:
             return self._update(match["item"])
         if match["what"] == "node-groups":

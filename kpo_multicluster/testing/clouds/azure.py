@@ -275,7 +275,8 @@ class FakeAzure:
 
         Args:
             name: of it.
-            cluster: whose API server it is; it runs. Its administrator is the cluster's local account.
+            cluster: whose API server it is; it runs, and takes this one's tokens from now on. Its administrator is the
+                local account.
             at: subscription and resource group, in place of the default ones.
             server_id: the application its tokens are for.
             server: URL of its API server, where no cluster is given.
@@ -303,7 +304,10 @@ class FakeAzure:
             kubeconfigs["Admin"] = _kubeconfig(name, server, ca_pem, admin)
         self._arm.add(ManagedCluster(where, "westeurope", whole, kubeconfigs))
         tenant = str(profile.get("tenantID")) if isinstance(profile, dict) else ""
-        return AzureCluster(self, where, server_id if profile else "", tenant)
+        handle = AzureCluster(self, where, server_id if profile else "", tenant)
+        if cluster is not None:
+            cluster.accept_tokens_of(handle)
+        return handle
 
     def set_kubeconfig(self, cluster: AzureCluster, kind: str, kubeconfig: Mapping[str, Any]) -> None:
         """Lets Azure write another kubeconfig of a cluster.

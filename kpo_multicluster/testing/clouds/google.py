@@ -219,7 +219,7 @@ class FakeGoogle:
             name: of it.
             project: it is in.
             location: its region or zone.
-            cluster: whose API server is at its public endpoint; it runs.
+            cluster: whose API server is at its public endpoint; it runs, and takes Google's tokens from now on.
             ca_pem: CA of its API server; default that cluster's, or a new one.
             **fields: of `google.container.v1.Cluster` in JSON form; None leaves one out.
         """
@@ -233,7 +233,10 @@ class FakeGoogle:
             "masterAuth": {"clusterCaCertificate": base64.b64encode(ca_pem.encode()).decode()},
         }
         self._container.add(made, {**given, **fields})
-        return GoogleCluster(self, made)
+        handle = GoogleCluster(self, made)
+        if cluster is not None:
+            cluster.accept_tokens_of(handle)
+        return handle
 
     def remove_cluster(self, cluster: GoogleCluster) -> None:
         """Takes a cluster away."""

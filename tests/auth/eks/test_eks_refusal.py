@@ -119,11 +119,11 @@ def test_asked_of_aws(aws: Any, ca_pem: str) -> None:
     cluster = aws.add_cluster("gpu", ca_pem=ca_pem, account="222222222222")
     ref = eks("gpu", region="us-east-2", role_arn=ROLE_B, session_name="dag")
     access = registry.resolve(ref)
-    aws.add_access_entry(cluster, "arn:aws:iam::222222222222:role/admin")
+    cluster.add_user("arn:aws:iam::222222222222:role/admin")
     (text,) = explain_refusal(ref, access, REFUSED)
     assert f"Authenticated to AWS as {CALLER} (account 222222222222" in text
     assert "no access entry or aws-auth mapping. Add one" in text
-    aws.add_access_entry(cluster, ROLE_B)
+    cluster.add_user(ROLE_B)
     assert "although it has an access entry" in explain_refusal(ref, access, REFUSED)[0]
     aws.faults.refuse("/clusters/gpu/access-entries$", 403, "AccessDeniedException")
     assert "(this identity may not list them)" in explain_refusal(ref, access, REFUSED)[0]
