@@ -80,7 +80,13 @@ async def mask_secret_async(secret: str) -> None:
 
 def pod_mutation_hooks() -> list[Callable[..., object]]:
     """The `pod_mutation_hook`s that someone registered: Airflow's own, which does nothing, left out."""
-    from airflow.settings import get_policy_plugin_manager
+    from airflow import settings
 
-    hooks = get_policy_plugin_manager().hook.pod_mutation_hook.get_hookimpls()
+    try:
+        plugins = settings.get_policy_plugin_manager()
+    except AttributeError:  # before 3.3
+        plugins = settings.POLICY_PLUGIN_MANAGER
+    if plugins is None:  # Airflow's settings are not initialized: no one can have registered any
+        return []
+    hooks = plugins.hook.pod_mutation_hook.get_hookimpls()
     return [hook.function for hook in hooks if not hook.function.__module__.startswith("airflow.policies")]
