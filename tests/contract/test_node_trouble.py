@@ -26,6 +26,14 @@ FULL = {"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}
 FILLS = "trap 'exit {code}' TERM; head -c 4000000 /dev/zero > /v/file; " + IDLE
 
 
+@pytest.mark.pod(container(imagePullPolicy="Always"))
+async def test_an_image_is_pulled(pod: Pod) -> None:
+    await pod.ended()
+    assert (await pod.event("Pulling"))["message"] == f'Pulling image "{IMAGE}"'
+    assert (await pod.event("Pulled"))["message"].startswith(f'Successfully pulled image "{IMAGE}" in ')
+    assert "ImageNotPulled" not in {each["reason"] for each in await pod.events()}
+
+
 @pytest.mark.pod(GREEDY)
 async def test_a_container_over_its_memory_limit(pod: Pod) -> None:
     ended = await pod.ended()
