@@ -130,7 +130,11 @@ class PodSession:
         self.settings, self.cursors = record.settings, dict(record.cursors)
         self.companions_awaited = outcome.companions_awaited
         metadata = known["metadata"]
-        found = self.call(lambda run: run.read(metadata["namespace"], metadata["name"]))
+        try:
+            found = self.call(lambda run: run.read(metadata["namespace"], metadata["name"]))
+        except ForbiddenError:
+            # As it was last seen by who could watch it.
+            found = None if outcome.deleted else known
         here = found is not None and uid_of(found) == uid_of(known)
         pod = found if found is not None and here else known
         self.pod = self.call(lambda run: run.adopt(pod, deleted=not here))

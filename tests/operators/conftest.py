@@ -15,6 +15,10 @@ from kpo_multicluster.cluster import ClusterRef, kubeconfig
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 
+from .deferring import Execute, execute_deferred, quiet
+
+__all__ = ["FakeTaskInstance", "Ran", "context_of", "gone", "quiet", "sync_only"]
+
 
 @dataclass
 class FakeTaskInstance:
@@ -44,12 +48,6 @@ class Ran:
 def context_of(ti: FakeTaskInstance, **more: Any) -> Any:
     """As much of a task's context as a pod task uses."""
     return {"ti": ti, **more}
-
-
-def quiet(operator: KubernetesPodOperator) -> KubernetesPodOperator:
-    """The operator, with a logger that pytest captures: Airflow's own writes past it."""
-    operator._cached_logger = logging.getLogger("task")  # type: ignore[assignment]
-    return operator
 
 
 def gone(pods: list[dict[str, Any]]) -> bool:
@@ -84,6 +82,27 @@ def ref(config: Path) -> ClusterRef:
     return kubeconfig(str(config))
 
 
+# For tests that do something at a moment which a deferred run passes without a worker.
+sync_only = pytest.mark.parametrize("mode", ["sync"], indirect=True)
+
+
+@pytest.fixture(params=["sync", "deferred"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Where a task waits for its pod: what it does is the same."""
+    return str(request.param)
+
+
+@pytest.fixture
+def execute(mode: str) -> Execute:
+    """Executes a task, in this process or deferred."""
+
+    def execute(operator: KubernetesPodOperator, context: Any) -> Any:
+        operator.deferrable = mode == "deferred"
+        return execute_deferred(operator, context)
+
+    return execute
+
+
 @pytest.fixture
 def make(ref: ClusterRef) -> Callable[..., KubernetesPodOperator]:
     def make(**arguments: Any) -> KubernetesPodOperator:
@@ -94,13 +113,13 @@ def make(ref: ClusterRef) -> Callable[..., KubernetesPodOperator]:
 
 
 @pytest.fixture
-def run(make: Callable[..., KubernetesPodOperator]) -> Callable[..., Ran]:
+def run(make: Callable[..., KubernetesPodOperator], execute: Execute) -> Callable[..., Ran]:
     """Runs an operator made of the arguments; `ti` names another task instance."""
 
     def run(script: str = "true", *, ti: FakeTaskInstance | None = None, **arguments: Any) -> Ran:
         operator = make(**{"arguments": [script], **arguments})
         ti = ti or FakeTaskInstance(operator.task_id)
-        return Ran(operator.execute(context_of(ti)), ti)
+        return Ran(execute(operator, context_of(ti)), ti)
 
     return run
 

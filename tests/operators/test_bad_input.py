@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.cluster import ClusterRef, kubeconfig, token
 from kpo_multicluster.errors import ConfigurationError, UnknownClusterKindError
 from kpo_multicluster.operators.enums import OnFinishAction, OnKillAction
 from kpo_multicluster.operators.pod import KubernetesPodOperator
@@ -144,8 +144,9 @@ CONTRADICTIONS: list[tuple[Arguments, str]] = [
     ({"resources": {"limit_cpu": 1}, "container_resources": {"limits": {"cpu": 1}}}, "resources is the older name"),
     ({"relaunch_on": ["evicted"], "random_name_suffix": False}, "relaunch_on needs random_name_suffix"),
     ({"server_side_deadline": True}, "server_side_deadline=True .* execution_timeout"),
-    ({"deferrable": True}, "deferrable"),
-    ({"trigger_kwargs": {"a": 1}}, "trigger_kwargs"),
+    ({"deferrable": True, "cluster": kubeconfig(document={})}, "deferrable=True .* cluster= holds document inline"),
+    ({"deferrable": True, "cluster": token("https://x", token="t")}, "deferrable=True .* holds token inline"),
+    ({"trigger_kwargs": ["a"]}, "trigger_kwargs must be a dictionary"),
 ]
 
 

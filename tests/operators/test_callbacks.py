@@ -71,15 +71,18 @@ MakeClass = Callable[..., type[Any]]
 
 @pytest.mark.parametrize("script", ["echo line", "echo line; exit 1"])
 def test_the_order_and_the_arguments(
-    cluster: EmbeddedCluster, run: Run, calls: Calls, make_class: MakeClass, script: str
+    cluster: EmbeddedCluster, run: Run, mode: str, calls: Calls, make_class: MakeClass, script: str
 ) -> None:
     try:
         run(script, callbacks=make_class())
     except PodFailedError:
         assert "exit 1" in script
-    assert calls.names() == ["on_sync_client_creation", *ORDER]
-    client = calls.of("on_sync_client_creation")[0]["client"]
-    for name, arguments in calls[1:]:
+    assert calls.names() == in_processes(mode, ORDER, 2)
+    client = None
+    for name, arguments in calls:
+        if name == "on_sync_client_creation":
+            client = arguments["client"]
+            continue
         assert arguments["client"] is client
         assert arguments["mode"] is ExecutionMode.SYNC
         if name != "progress_callback":
@@ -92,6 +95,22 @@ def test_the_order_and_the_arguments(
         assert status.state.terminated is not None
 
 
+def in_processes(mode: str, calls: list[str], first: int) -> list[str]:
+    """The calls, with that for the client of each process; of a deferred task, `first` calls belong to the first."""
+    made = ["on_sync_client_creation"]
+    return [*made, *calls] if mode == "sync" else [*made, *calls[:first], *made, *calls[first:]]
+
+
+def test_a_deferred_task_tells_that_it_goes_on(run: Run, mode: str, calls: Calls, make_class: MakeClass) -> None:
+    names = ("on_sync_client_creation", "on_operator_resuming", "on_pod_creation", "on_pod_starting")
+    run("echo line", callbacks=make_class(*names))
+    resuming = ["on_operator_resuming"] if mode == "deferred" else []
+    assert calls.names() == in_processes(mode, ["on_pod_creation", *resuming, "on_pod_starting"], 1)
+    for arguments in calls.of("on_operator_resuming"):
+        assert arguments["event"]["status"] == "success"
+        assert arguments["event"]["name"] == arguments["pod"].metadata.name
+
+
 def test_a_line(run: Run, calls: Calls, make_class: MakeClass) -> None:
     before = datetime.now(timezone.utc)
     run("echo one; echo two", callbacks=make_class("progress_callback", "on_sync_client_creation"))
@@ -102,16 +121,11 @@ def test_a_line(run: Run, calls: Calls, make_class: MakeClass) -> None:
     assert set(lines[0]) == {"line", "client", "mode", "container_name", "timestamp", "pod"}
 
 
-def test_several_classes_are_called_in_turn(run: Run, calls: Calls, make_class: MakeClass) -> None:
+def test_several_classes_are_called_in_turn(run: Run, mode: str, calls: Calls, make_class: MakeClass) -> None:
     names = ("on_pod_creation", "on_pod_cleanup", "on_sync_client_creation")
     run(callbacks=[make_class(*names), make_class("on_pod_creation", "on_pod_cleanup", label="second ")])
-    assert calls.names() == [
-        "on_sync_client_creation",
-        "on_pod_creation",
-        "second on_pod_creation",
-        "on_pod_cleanup",
-        "second on_pod_cleanup",
-    ]
+    called = [label + name for name in ("on_pod_creation", "on_pod_cleanup") for label in ("", "second ")]
+    assert calls.names() == in_processes(mode, called, 2)
 
 
 def test_what_the_base_class_has_is_not_called_and_needs_no_client(run: Run) -> None:

@@ -9,13 +9,14 @@ import pytest
 from kpo_multicluster.errors import PodLostError
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 
-from .conftest import Ran
+from .conftest import Ran, sync_only
 from .test_faults import numbers
 
 Run = Callable[..., Ran]
 Lines = Callable[[], list[str]]
 
 
+@sync_only
 def test_a_quiet_pod_costs_no_request(cluster: EmbeddedCluster, run: Run) -> None:
     run("sleep 3")
     counts = cluster.requests.counts()
@@ -42,6 +43,7 @@ def test_events_for_which_every_version_is_too_old_are_not_asked_for_in_a_loop(
     assert 1 <= len(cluster.requests.matching("^watch .*events")) < 5
 
 
+@sync_only
 def test_a_credential_that_is_refused_for_a_while_ends_no_run(cluster: EmbeddedCluster, run: Run, lines: Lines) -> None:
     """As when the API server cannot reach the webhook that knows the tokens."""
 
@@ -57,6 +59,7 @@ def test_a_credential_that_is_refused_for_a_while_ends_no_run(cluster: EmbeddedC
     assert numbers(lines()) == list(range(1, 11))
 
 
+@sync_only
 def test_a_pod_replaced_by_another_of_the_same_name_is_lost(cluster: EmbeddedCluster, run: Run) -> None:
     class Replacing:
         @staticmethod

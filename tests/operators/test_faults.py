@@ -9,7 +9,7 @@ import pytest
 from kpo_multicluster.errors import PodLostError, XComError
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 
-from .conftest import Ran, gone
+from .conftest import Ran, gone, sync_only
 
 Run = Callable[..., Ran]
 Lines = Callable[[], list[str]]
@@ -43,6 +43,7 @@ def test_a_watch_that_breaks_goes_on(cluster: EmbeddedCluster, run: Run) -> None
         run("sleep 0.3")
 
 
+@sync_only
 def test_a_watch_that_is_too_old_lists_and_goes_on(cluster: EmbeddedCluster, run: Run) -> None:
     with cluster.faults.answer("^watch .*pods", 410):
         run("sleep 0.3")
@@ -50,6 +51,7 @@ def test_a_watch_that_is_too_old_lists_and_goes_on(cluster: EmbeddedCluster, run
     assert (counts["list"], counts["watch"], counts["get"]) == (2, 2, 0)
 
 
+@sync_only
 def test_a_pod_whose_last_change_is_too_old_to_watch_from_is_watched_all_the_same(
     cluster: EmbeddedCluster, run: Run
 ) -> None:
@@ -104,6 +106,7 @@ def test_a_deletion_that_is_refused_does_not_fail_a_run_that_succeeded(
     assert pod["metadata"]["labels"]["already_checked"] == "True"
 
 
+@sync_only
 def test_a_pod_that_someone_else_deletes_is_lost(cluster: EmbeddedCluster, run: Run) -> None:
     with pytest.raises(PodLostError, match="by someone else"):
         run("sleep 0.2; kill -TERM 1; sleep 60", callbacks=[deleter(cluster)])

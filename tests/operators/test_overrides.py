@@ -407,10 +407,6 @@ def test_convert_config_file_to_dict(config: Any, tmp_path: Any, monkeypatch: py
     ("ask", "instead"),
     [
         (lambda operator: operator.pod_manager, "await_pod_completion"),
-        (lambda operator: operator.execute_async({}), "execute_sync"),
-        (lambda operator: operator.invoke_defer_method(context={}), "await_pod_completion"),
-        (lambda operator: operator.trigger_reentry({}, {}), "post_complete_action"),
-        (lambda operator: operator.execute_complete({}, {}, more=1), "post_complete_action"),
     ],
 )
 def test_what_is_refused_names_what_to_use(ask: Callable[[Any], object], instead: str) -> None:
@@ -422,3 +418,5 @@ def test_what_is_refused_names_what_to_use(ask: Callable[[Any], object], instead
 def test_steps_outside_a_run_say_so() -> None:
     with pytest.raises(PodRunError, match=r"during execute\(\) only"):
         KubernetesPodOperator(task_id="task").await_pod_start({})
+    with pytest.raises(PodRunError, match=r"during execute_async\(\) only"):
+        KubernetesPodOperator(task_id="task").invoke_defer_method()

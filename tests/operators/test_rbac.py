@@ -49,6 +49,12 @@ NOT_ASKED_FOR_YET = {("create", "pods/exec")}
 
 
 @pytest.fixture
+def mode() -> str:
+    """What a triggerer needs beyond is another matter."""
+    return "sync"
+
+
+@pytest.fixture
 def as_user(cluster: EmbeddedCluster, tmp_path: Path) -> As:
     """A cluster as seen by a user with some rights in the namespace `default` and no others."""
     numbers = itertools.count()
