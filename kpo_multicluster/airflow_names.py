@@ -82,6 +82,7 @@ def pod_mutation_hooks() -> list[Callable[..., object]]:
     """The `pod_mutation_hook`s that someone registered: Airflow's own, which does nothing, left out."""
     from airflow import settings
 
+    plugins: Any
     try:
         plugins = settings.get_policy_plugin_manager()
     except AttributeError:  # before 3.3
