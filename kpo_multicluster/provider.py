@@ -19,6 +19,24 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [
-            {"integration-name": "kpo-multicluster", "python-modules": ["kpo_multicluster.operators.pod"]},
+            {
+                "integration-name": "kpo-multicluster",
+                "python-modules": [
+                    "kpo_multicluster.operators.pod",
+                    "kpo_multicluster.operators.eks",
+                    "kpo_multicluster.operators.gke",
+                    "kpo_multicluster.operators.aks",
+                ],
+            },
+        ],
+        "hooks": [
+            {"integration-name": "kpo-multicluster", "python-modules": ["kpo_multicluster.hooks.kubernetes"]},
+        ],
+        "triggers": [
+            {"integration-name": "kpo-multicluster", "python-modules": ["kpo_multicluster.triggers.pod"]},
+        ],
+        "task-decorators": [
+            {"name": "pod", "class-name": "kpo_multicluster.decorators.pod.pod_task"},
+            {"name": "pod_cmd", "class-name": "kpo_multicluster.decorators.pod_cmd.pod_cmd_task"},
         ],
     }

@@ -1,0 +1,116 @@
+"""`@task.pod_cmd`: runs in a pod the command that a Python function returns.
+
+    @task.pod_cmd(image="alpine:3")
+    def count(path: str) -> list[str]:
+        return ["wc", "-l", path]
+
+The function runs where the task does, with the DAG file and all of the task's context at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+
+from kpo_multicluster.airflow_names import Context
+from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.operators.checks import check_kind_of
+from kpo_multicluster.operators.pod import KubernetesPodOperator
+from kpo_multicluster.pods.manifest import PodArguments
+from kpo_multicluster.raised import as_airflow
+
+__all__ = ["PodCommandOperator", "pod_cmd_task"]
+
+_GENERATED = ("cmds", "arguments")
+
+
+class PodCommandOperator(DecoratedOperator, KubernetesPodOperator):
+    """What a function decorated with `@task.pod_cmd` becomes.
+
+    Args:
+        python_callable: the function; returns a list of texts, which may hold templates. What a template in its
+            arguments was rendered to, it gets as it is.
+        args_only: the function returns arguments of the image's own entrypoint, rather than a command.
+        **kwargs: `op_args` and `op_kwargs` as for any decorated task, and those of `KubernetesPodOperator`.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
+
+    custom_operator_name = "@task.pod_cmd"
+    # What was run is to be seen among the task's rendered fields.
+    overwrite_rtif_after_execution = True
+    template_fields: Sequence[str] = ("op_args", "op_kwargs", *KubernetesPodOperator.template_fields)
+    template_fields_renderers = {
+        **DecoratedOperator.template_fields_renderers,
+        **KubernetesPodOperator.template_fields_renderers,
+    }
+    shallow_copy_attrs: Sequence[str] = ("python_callable", *KubernetesPodOperator.shallow_copy_attrs)
+
+    def __init__(self, *, python_callable: Callable[..., Any], args_only: bool = False, **kwargs: Any) -> None:
+        given = [name for name in _GENERATED if kwargs.get(name) is not None]
+        if given:
+            raise ConfigurationError(
+                f"@task.pod_cmd does not take {' and '.join(given)}: return the command from the function, or with "
+                "args_only=True the arguments of the image's entrypoint."
+            )
+        check_kind_of("args_only", args_only, bool, "True or False")
+        self.args_only = args_only
+        super().__init__(python_callable=python_callable, **kwargs)
+
+    @property
+    def is_async(self) -> bool:
+        """False: the task itself waits for its pod."""
+        return False
+
+    def execute(self, context: Context) -> Any:
+        """Asks the function for the command, and runs it; returns the pod's XCom result if `do_xcom_push` is set."""
+        returned = self._returned(context)
+        jinja = self.get_template_env(self.get_dag())
+        rendered = self.render_template(returned, context, jinja)
+        # Rendering gives Python objects where the DAG asks for them: a command consists of texts.
+        command = [part if isinstance(part, str) else str(part) for part in rendered]
+        self.cmds, self.arguments = ([], command) if self.args_only else (command, [])
+        return super().execute(context)
+
+    def _returned(self, context: Context) -> list[str]:
+        everything: Mapping[str, Any] = {**context, **self.op_kwargs}
+        command = self.python_callable(*self.op_args, **self.determine_kwargs(everything))
+        valid = isinstance(command, (list, tuple)) and all(isinstance(part, str) for part in command)
+        if not valid or not command:
+            raise as_airflow(
+                ConfigurationError(
+                    f"The @task.pod_cmd function {self.python_callable.__name__!r} must return a list of texts, such "
+                    f"as ['echo', 'hello'], not {_told(command)}."
+                )
+            )
+        return list(command)
+
+    def _pod_arguments(self) -> PodArguments:
+        arguments = super()._pod_arguments()
+        generated = _GENERATED[1:] if self.args_only else _GENERATED
+        # They replace what a template says also where they are empty.
+        return replace(arguments, given=(arguments.given or frozenset()) | set(generated))
+
+
+def _told(command: Any) -> str:
+    if not isinstance(command, (list, tuple)):
+        return f"a {type(command).__name__}"
+    if not command:
+        return "an empty one"
+    return f"one that holds a {next(type(part).__name__ for part in command if not isinstance(part, str))}"
+
+
+def pod_cmd_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Makes a task of a function: the command that it returns runs in a pod.
+
+    Args:
+        python_callable: the function.
+        **kwargs: of `PodCommandOperator` and of `KubernetesPodOperator`.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=PodCommandOperator, **kwargs
+    )
