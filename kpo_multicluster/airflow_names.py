@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow import __version__ as airflow_version
 from airflow.sdk import BaseHook, BaseOperator, Context
+from airflow.sdk.log import mask_secret
 
 try:
     from airflow.sdk.exceptions import (
@@ -36,11 +37,6 @@ try:
     from airflow.sdk import conf
 except ImportError:  # before 3.2
     from airflow.configuration import conf  # type: ignore[assignment]
-
-try:
-    from airflow.sdk.log import mask_secret
-except ImportError:  # before 3.2
-    from airflow.sdk.execution_time.secrets_masker import mask_secret  # type: ignore[no-redef]
 
 __all__ = [
     "AirflowException",
