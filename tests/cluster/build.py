@@ -18,6 +18,8 @@ from .layout import BUILT
 SOURCE = Path(__file__).resolve().parent / "kube"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl")
 _DISK_BYTES = 6 * 10**9
+# What the compiler says when it is the network that fails it.
+_OUT_OF_REACH = re.compile(r"dial tcp|proxyconnect|i/o timeout|TLS handshake|reading https?://\S+: \d{3} ")
 
 
 def key() -> str:
@@ -51,7 +53,7 @@ def build(say: Callable[[str], None]) -> Path:
     """Build the programs unless they are there, and give back their directory.
 
     Raises:
-        NotPossibleHereError: there is no Go compiler, or not enough room.
+        NotPossibleHereError: there is no Go compiler, not enough room, or no way to the modules.
         ClusterError: the build failed.
     """
     target = directory()
@@ -93,5 +95,7 @@ def _compile(compiler: str, target: Path) -> None:
     }
     command = [compiler, "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", f"{target}/", "./..."]
     done = subprocess.run(command, cwd=SOURCE, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode and _OUT_OF_REACH.search(done.stderr):
+        raise NotPossibleHereError(f"The modules of Kubernetes cannot be had:\n{done.stderr.strip()[-1000:]}")
     if done.returncode:
         raise ClusterError(f"Kubernetes could not be built:\n{done.stderr.strip()[-2000:]}")

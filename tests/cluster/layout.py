@@ -18,6 +18,8 @@ BUILT = CACHE / "kube"
 IMAGES = CACHE / "images"
 # Another directory is another pair of clusters, with nothing in common but the machine.
 STATE_VARIABLE = "KPO_CLUSTER_STATE"
+# Handed on to every process of the clusters: whoever set it finds by it what was left of what they started.
+OWNER_VARIABLE = "KPO_CLUSTER_OWNER"
 STATE = Path(os.environ.get(STATE_VARIABLE) or CACHE / "cluster")
 
 # Set for the tests by `make test-cluster`: the contexts of clusters that the user has, or why there are none.

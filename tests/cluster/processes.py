@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .errors import ClusterError
-from .layout import STATE, STATE_VARIABLE
+from .layout import OWNER_VARIABLE, STATE, STATE_VARIABLE
 
 T = TypeVar("T")
 
@@ -39,6 +39,7 @@ _ENVIRONMENT = {
     "LANG": "C.UTF-8",
     # Tells whoever looks at a process which clusters it belongs to.
     STATE_VARIABLE: str(STATE),
+    OWNER_VARIABLE: os.environ.get(OWNER_VARIABLE, ""),
 }
 
 

@@ -45,7 +45,8 @@ def make(cluster: Cluster, namespace: str) -> Make:
             "image": IMAGE,
             "cmds": ["sh", "-c"],
         }
-        return quiet(KubernetesPodOperator(**{**defaults, **arguments}))
+        made: KubernetesPodOperator = quiet(KubernetesPodOperator(**{**defaults, **arguments}))
+        return made
 
     return make
 
