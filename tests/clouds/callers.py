@@ -11,7 +11,7 @@ from typing import Any
 
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.testing.clouds.aws import AwsUser, FakeAws
-from kpo_multicluster.testing.clouds.azure import FakeAzure
+from kpo_multicluster.testing.clouds.azure import SERVER_ID, FakeAzure
 from kpo_multicluster.testing.clouds.google import FakeGoogle
 from kpo_multicluster.testing.clouds.identity import Identifier, Identity, TokenRefused
 from kpo_multicluster.testing.clouds.webhook import TokenReviewer
@@ -50,12 +50,13 @@ class Cloud(ABC):
     group = ""
 
     @abstractmethod
-    def put_cluster(self, server: Server, url: str | None = None) -> TokenReviewer:
+    def put_cluster(self, server: Server, url: str | None = None, **fields: Any) -> TokenReviewer:
         """Makes a cluster of a new name of an API server, which trusts this cloud from now on.
 
         Args:
             server: the API server.
             url: where it is said to be, if not where it is.
+            **fields: of the cluster, as the cloud's API has them.
         """
 
     @abstractmethod
@@ -79,10 +80,9 @@ class Google(Cloud):
     def __init__(self, google: FakeGoogle) -> None:
         self._google = google
 
-    def put_cluster(self, server: Server, url: str | None = None) -> TokenReviewer:
-        self._name = f"gpu-{uuid.uuid4().hex[:8]}"
-        endpoint = (url or server.url).removeprefix("https://")
-        self._cluster = self._google.add_cluster(self._name, endpoint=endpoint, ca_pem=server.ca_pem)
+    def put_cluster(self, server: Server, url: str | None = None, **fields: Any) -> TokenReviewer:
+        given = {"endpoint": (url or server.url).removeprefix("https://"), "ca_pem": server.ca_pem, **fields}
+        self._cluster = self._google.add_cluster(f"gpu-{uuid.uuid4().hex[:8]}", **given)
         return server.trust(_AllBut("stranger", self._cluster))
 
     def caller(self, who: str, *, in_team: bool = False) -> Caller:
@@ -106,11 +106,15 @@ class Aws(Cloud):
     def __init__(self, aws: FakeAws, user: AwsUser) -> None:
         self._aws, self._user = aws, user
 
-    def put_cluster(self, server: Server, url: str | None = None) -> TokenReviewer:
-        self.cluster = self._aws.add_cluster(
-            f"gpu-{uuid.uuid4().hex[:8]}", account=ACCOUNT_B, endpoint=url or server.url, ca_pem=server.ca_pem
-        )
+    def put_cluster(self, server: Server, url: str | None = None, **fields: Any) -> TokenReviewer:
+        given = {"account": ACCOUNT_B, "endpoint": url or server.url, "ca_pem": server.ca_pem, **fields}
+        self.server, self.cluster = server, self._aws.add_cluster(f"gpu-{uuid.uuid4().hex[:8]}", **given)
         return server.trust(self.cluster)
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """The options of `eks()` that put the emulator in AWS's place."""
+        return self._aws.endpoints
 
     def caller(self, who: str, *, in_team: bool = False) -> Caller:
         made = self._made(who)
@@ -156,9 +160,9 @@ class Azure(Cloud):
     def __init__(self, azure: FakeAzure) -> None:
         self._azure = azure
 
-    def put_cluster(self, server: Server, url: str | None = None) -> TokenReviewer:
-        made = self._azure.add_cluster(f"gpu-{uuid.uuid4().hex[:8]}", server=url or server.url)
-        self._azure.set_kubeconfig(made, "User", _kubeconfig(url or server.url, server.ca_pem, made.server_id))
+    def put_cluster(self, server: Server, url: str | None = None, **fields: Any) -> TokenReviewer:
+        made = self._azure.add_cluster(f"gpu-{uuid.uuid4().hex[:8]}", **{"server": url or server.url, **fields})
+        self._azure.set_kubeconfig(made, "User", _kubeconfig(url or server.url, server.ca_pem))
         self._cluster = made
         return server.trust(made)
 
@@ -177,9 +181,9 @@ class Azure(Cloud):
         self._azure.token_life_seconds = seconds
 
 
-def _kubeconfig(url: str, ca_pem: str, server_id: str) -> dict[str, Any]:
+def _kubeconfig(url: str, ca_pem: str) -> dict[str, Any]:
     ca = base64.b64encode(ca_pem.encode()).decode()
-    user = {"exec": {"command": "kubelogin", "args": ["get-token", "--server-id", server_id]}}
+    user = {"exec": {"command": "kubelogin", "args": ["get-token", "--server-id", SERVER_ID]}}
     return {
         "apiVersion": "v1",
         "kind": "Config",
