@@ -69,6 +69,17 @@ def test_the_readmes_client_lists_namespaces(
     assert "'jobs'" in printed
 
 
+def test_the_embedded_clusters_document_shows_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (snippet,) = code_blocks("docs/embedded-cluster.md", "python")
+    exec(compile(snippet, "embedded-cluster.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("https://127.0.0.1:")
+    assert (tmp_path / "kubeconfig").is_file()
+
+
 def test_the_readmes_test_passes(pod_cluster: EmbeddedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     defined: dict[str, Any] = {}
     exec(code_blocks("README.md", "python")[2], defined)
