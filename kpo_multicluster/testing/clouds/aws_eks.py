@@ -31,6 +31,8 @@ _STATUS = {
     Stage.DELETE_FAILED: "DELETE_FAILED",
     Stage.DEGRADED: "DEGRADED",
 }
+# An update has fewer words than a group's health.
+_UPDATE_ERRORS = ("AccessDenied", "InsufficientFreeAddresses", "NodeCreationFailure", "PodEvictionFailure")
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,7 @@ def _as_update(change: Change) -> dict[str, Any]:
         status = "Successful" if change.trouble is None else "Failed"
         if change.trouble is not None:
             code, message = change.trouble.code, change.trouble.message
-            errors = [{"errorCode": code, "errorMessage": message, "resourceIds": [change.group]}]
+            known = code if code in _UPDATE_ERRORS else "Unknown"
+            errors = [{"errorCode": known, "errorMessage": message, "resourceIds": [change.group]}]
     shown = {"id": change.id, "status": status, "type": "ConfigUpdate", "params": list[Any]()}
     return {**shown, "createdAt": change.began_at, "errors": errors}
