@@ -1,8 +1,10 @@
-"""What Airflow is told about this provider. Imports nothing: it is read at every start of every component."""
+"""What Airflow is told about this provider. Imports next to nothing: every component reads it when it starts."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from kpo_multicluster.hooks.connection_form import connection_type
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -30,8 +32,12 @@ def get_provider_info() -> dict[str, Any]:
             },
         ],
         "hooks": [
-            {"integration-name": "kpo-multicluster", "python-modules": ["kpo_multicluster.hooks.kubernetes"]},
+            {
+                "integration-name": "kpo-multicluster",
+                "python-modules": ["kpo_multicluster.hooks.kubernetes", "kpo_multicluster.hooks.multicluster"],
+            },
         ],
+        "connection-types": [connection_type()],
         "triggers": [
             {"integration-name": "kpo-multicluster", "python-modules": ["kpo_multicluster.triggers.pod"]},
         ],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import pkgutil
 from importlib.metadata import entry_points, metadata
 from pathlib import Path
 
 import airflow
 import jsonschema
 
+from kpo_multicluster.hooks.connection_form import FIELDS, FORM_NAME, FORM_TYPE
 from kpo_multicluster.provider import get_provider_info
 
 
@@ -21,9 +23,41 @@ def test_the_metadata_is_as_airflow_wants_it() -> None:
 
 
 def test_the_modules_it_names_exist() -> None:
-    for operators in get_provider_info()["operators"]:
-        for module in operators["python-modules"]:
-            importlib.import_module(module)
+    for part in ("operators", "hooks", "triggers"):
+        for entry in get_provider_info()[part]:
+            for module in entry["python-modules"]:
+                importlib.import_module(module)
+
+
+def test_the_classes_it_names_exist() -> None:
+    info = get_provider_info()
+    named = [entry["hook-class-name"] for entry in info["connection-types"]]
+    named += [entry["class-name"] for entry in info["task-decorators"]]
+    for path in named:
+        module, _, name = path.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), name)), path
+
+
+def test_every_operator_is_named() -> None:
+    import kpo_multicluster.operators as package
+    from kpo_multicluster.airflow_names import BaseOperator
+
+    named = {module for entry in get_provider_info()["operators"] for module in entry["python-modules"]}
+    for found in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{found.name}")
+        public = [getattr(module, name) for name in getattr(module, "__all__", ())]
+        if any(isinstance(entry, type) and issubclass(entry, BaseOperator) for entry in public):
+            assert module.__name__ in named
+
+
+def test_airflow_shows_the_form_of_the_connection_type() -> None:
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+    (form,) = (form for form in HookMetaService.hook_meta_data() if form.connection_type == FORM_TYPE)
+    assert (form.hook_name, form.extra_fields and list(form.extra_fields)) == (FORM_NAME, list(FIELDS))
+    assert form.standard_fields is not None
+    assert form.standard_fields.host is not None
+    assert form.standard_fields.host.hidden
 
 
 def test_airflow_finds_the_provider() -> None:

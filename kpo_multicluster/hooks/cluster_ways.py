@@ -12,7 +12,9 @@ from kpo_multicluster import cluster as refs
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.hooks.cluster_part import CLOUD_KINDS, ref_of_part
+from kpo_multicluster.hooks.connection_form import FORM_TYPE, KIND_FIELD
 from kpo_multicluster.hooks.fields import ConnectionFields
+from kpo_multicluster.hooks.filled_form import ref_of_form
 
 PART = "cluster"
 CLASSIC_TYPE = "kubernetes"
@@ -142,6 +144,7 @@ def _server(connection: ConnectionFields) -> str | None:
 _READERS: dict[str, Callable[[ConnectionFields], list[Way]]] = {
     CLASSIC_TYPE: _of_kubernetes,
     **{conn_type: partial(_of_cloud, kind) for conn_type, kind in CLOUD_KINDS.items()},
+    FORM_TYPE: lambda connection: [Way(KIND_FIELD, *ref_of_form(connection))],
 }
 
 KNOWN_FIELDS = (
