@@ -61,11 +61,11 @@ class Taint:
         return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
 
     @classmethod
-    def parse(cls, given: Taint | str | Mapping[str, Any]) -> Taint:
-        """A taint from kubectl's `key=value:Effect`, or a mapping with these names.
+    def parse(cls, given: Any) -> Taint:
+        """A taint from one, from kubectl's `key=value:Effect`, or from a mapping of key, value and effect.
 
         Raises:
-            ConfigurationError: it is neither.
+            ConfigurationError: it is none of these.
         """
         if isinstance(given, Taint):
             return given
@@ -73,7 +73,7 @@ class Taint:
             match = _TEXT.fullmatch(given)
             if match is not None:
                 return cls(match["key"], match["value"] or "", match["effect"])
-        elif "key" in given and set(given) <= {"key", "value", "effect"}:
+        elif isinstance(given, Mapping) and "key" in given and set(given) <= {"key", "value", "effect"}:
             effect = str(given.get("effect", "NoSchedule"))
             return cls(str(given["key"]), str(given.get("value") or ""), _FROM_ENUM.get(effect, effect))
         raise ConfigurationError(

@@ -211,7 +211,7 @@ class ContainerApi:
     def _as_pool(self, group: NodeGroup) -> dict[str, Any]:
         link = f"{self._url()}/v1/{group.cluster}/nodePools/{group.name}"
         shown = {**group.spec, "name": group.name, "selfLink": link, "status": _STATUS[group.stage]}
-        shown["initialNodeCount"] = int(group.spec.get("initialNodeCount", 0))
+        shown["initialNodeCount"] = group.count
         if group.troubles:
             shown["statusMessage"] = "; ".join(trouble.message for trouble in group.troubles)
             shown["conditions"] = [_condition(trouble.code, trouble.message) for trouble in group.troubles]
