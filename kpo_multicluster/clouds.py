@@ -260,7 +260,7 @@ class _Checker:
     def https(self, *names: str) -> None:
         for name in names:
             url = self.given.get(name)
-            if url and not _is_secure(url):
+            if url and not is_secure(url):
                 self.refuse(f"needs an https URL as {name}, such as https://10.0.0.1")
 
     def agree(self, name: str, implied: str | None, by: str) -> None:
@@ -381,7 +381,8 @@ def aks_id(ref: ClusterRef) -> tuple[str | None, str | None, str]:
     )
 
 
-def _is_secure(url: str) -> bool:
+def is_secure(url: str) -> bool:
+    """Whether tokens may be sent to a URL: over https, or to an emulator on this machine."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -73,7 +73,9 @@ def connection_login(connection: CloudConnection, ref: ClusterRef) -> AzureLogin
                 "password and tenantId."
             )
     tenant_id = connection.text("tenantId")
-    login = AzureLogin(connection.source, cloud=cloud_of(ref, _cloud_name(connection, ref)), tenant_id=tenant_id)
+    login = AzureLogin(
+        connection.source, cloud=cloud_of(ref, _cloud_name(connection, ref), connection), tenant_id=tenant_id
+    )
     password = connection.password
     if connection.login and password:
         if tenant_id is None:
@@ -91,10 +93,13 @@ def connection_login(connection: CloudConnection, ref: ClusterRef) -> AzureLogin
     )
 
 
-def cloud_of(ref: ClusterRef, name: str) -> AzureCloud:
-    """The cloud of that name, with the addresses that a ref puts in place of its own."""
+def cloud_of(ref: ClusterRef, name: str, connection: CloudConnection | None = None) -> AzureCloud:
+    """The cloud of that name, with the addresses that a ref, or else a connection, puts in place of its own."""
     cloud = CLOUDS[name]
     authority, arm = options.text(ref, "authority_host"), options.text(ref, "arm_endpoint")
+    if connection is not None:
+        authority = authority or connection.endpoint("authority_host")
+        arm = arm or connection.endpoint("arm_endpoint")
     if authority is not None:
         known = {known.authority for known in CLOUDS.values()}
         cloud = replace(cloud, authority=authority.rstrip("/"), discovery=authority.rstrip("/") in known)

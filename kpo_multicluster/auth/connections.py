@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kpo_multicluster.clouds import is_secure
 from kpo_multicluster.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -66,6 +67,17 @@ class CloudConnection:
         if value is None or isinstance(value, str):
             return value
         raise ConfigurationError(f"The field {name!r} of {self.source} must be text, not {type(value).__name__}.")
+
+    def endpoint(self, name: str) -> str | None:
+        """A field of the extra that holds the base URL of an API, in place of the cloud's own.
+
+        Raises:
+            ConfigurationError: it is not one that tokens may be sent to.
+        """
+        url = self.text(name)
+        if url is None or is_secure(url):
+            return url
+        raise ConfigurationError(f"The field {name!r} of {self.source} must be an https URL: correct it there.")
 
     def mapping(self, name: str) -> Mapping[str, Any]:
         """A field of the extra that holds an object, or JSON of one; empty when it is unset.

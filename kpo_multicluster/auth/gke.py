@@ -115,6 +115,7 @@ def gke_login(ref: ClusterRef, connection: CloudConnection | None) -> GoogleLogi
     if connection is not None:
         chain = chain or _chain(connection.get("impersonation_chain"))
         scopes = _chain(connection.text("scope")) or SCOPES
+        iam_endpoint = iam_endpoint or connection.endpoint("iam_endpoint")
         return GoogleLogin(connection.source, _connection_reader(connection), chain, scopes, iam_endpoint)
     file, config = options.text(ref, "key_file"), options.text(ref, "credential_config_file")
     text = options.text(ref, "key_json")
@@ -172,7 +173,8 @@ def _connection_reader(connection: CloudConnection) -> Callable[[], Mapping[str,
 def gke_caller(ref: ClusterRef, connection: CloudConnection | None, login: GoogleLogin, token: Token) -> GkeCaller:
     """Who asks the Kubernetes Engine API for the cluster of a ref, with a token of that login."""
     quota = options.text(ref, "quota_project") or (connection.text("quota_project_id") if connection else None)
-    return GkeCaller(token.value, login.source, quota, options.text(ref, "api_endpoint"))
+    api_endpoint = options.text(ref, "api_endpoint") or (connection.endpoint("api_endpoint") if connection else None)
+    return GkeCaller(token.value, login.source, quota, api_endpoint)
 
 
 def gke_name(ref: ClusterRef, connection: CloudConnection | None, login: GoogleLogin) -> GkeName:

@@ -288,6 +288,18 @@ def test_a_connection(azure: Any, gpu: Gpu, add_gpu: AddGpu, prefix: str) -> Non
     assert "connection 'az'" in tokens_of(access).source
 
 
+def test_the_endpoints_of_a_connection(azure: Any, add_gpu: AddGpu) -> None:
+    add_gpu()
+    extra = {"tenantId": TENANT, "subscriptionId": "00000000-1111"}
+    ref = aks("gpu", resource_group="ml", conn_id="az")
+    connections = Connections(CloudConnection("az", "azure", CLIENT, SECRET, {**extra, **azure.endpoints}))
+    assert registry.resolve(ref, connections=connections).server == "https://gpu.hcp.example:443"
+    wrong = {**azure.endpoints, "authority_host": "http://example.org"}
+    connections = Connections(CloudConnection("az", "azure", CLIENT, SECRET, {**extra, **wrong}))
+    text = said_by(ref, ConfigurationError, connections=connections)
+    assert "'authority_host' of connection 'az' must be an https URL" in text
+
+
 def test_a_connection_of_a_managed_identity(
     azure: Any, gpu: Gpu, add_gpu: AddGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -328,6 +328,23 @@ def test_connections_that_cannot_work(
         registry.resolve(gpu(conn_id="gcp"), connections=Connections(connection))
 
 
+def test_the_endpoints_of_a_connection(google: Any, make_key: Callable[..., dict[str, Any]]) -> None:
+    google.add_cluster("gpu")
+    extra = {
+        "keyfile_dict": make_key(),
+        "impersonation_chain": "a@p.iam",
+        "api_endpoint": google.url,
+        "iam_endpoint": google.url,
+    }
+    ref = gke("gpu", location="europe-west1", conn_id="gcp")
+    connections = Connections(CloudConnection("gcp", "google_cloud_platform", extra=extra))
+    access = registry.resolve(ref, connections=connections)
+    assert google.identify(tokens_of(access).current().value).name == "a@p.iam"
+    connections = Connections(CloudConnection("gcp", extra={**extra, "api_endpoint": "http://example.org"}))
+    with pytest.raises(ConfigurationError, match="'api_endpoint' of connection 'gcp' must be an https URL"):
+        registry.resolve(ref, connections=connections)
+
+
 def test_keys_that_are_none(gpu: Callable[..., ClusterRef], key_file: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "text").write_text("SECRET")
     for path, message in (
