@@ -152,7 +152,12 @@ class DeferredSteps(PodSteps):
             self._end_unattended(context, retried=True)
             raise as_airflow(error) from None
         self._event = event
-        return self._run(context, outcome)
+        # A pod that was lost before its start is created, and waited for, anew.
+        self._deferring = dict(outcome.record.cluster), outcome.record.deadline
+        try:
+            return self._run(context, outcome)
+        finally:
+            self._deferring = None
 
     def execute_complete(self, context: Context, event: dict[str, Any], **kwargs: Any) -> Any:
         """`trigger_reentry` by its older name."""
