@@ -44,6 +44,9 @@ _STATUS_LAG_SECONDS = 2.0
 # The longer a stream is open, the likelier is its end that of a server which is being replaced; and the less does one
 # request more, to be sure that it was the container's, weigh.
 _LONG_STREAM_SECONDS = 60.0
+# A kubelet whose reader lags reads a rotated file to its end, and is then content if the container has ended too: the
+# rest is in the next file. It rotates at 10 MiB, unless told otherwise.
+_ROTATED_BYTES = 2**20
 
 
 class _End(Enum):
@@ -172,17 +175,16 @@ class LogFollower:
 
     async def _stream(self, restart: int, *, previous: bool = False) -> _End:
         """Reads one stream to its end."""
-        params: dict[str, Any] = {"container": self.container, **self._reader.resume(restart)}
-        if previous:
-            params.update(previous="true", follow="false")
+        params = self._params(restart, previous=previous)
         loop = asyncio.get_running_loop()
-        opened = loop.time()
+        opened, given, size = loop.time(), self.given, 0
         try:
             async with contextlib.aclosing(
                 self._api.stream(pod_path(self._monitor.pod, "log"), params=params)
             ) as chunks:
                 async for chunk in chunks:
                     self.progress += 1
+                    size += len(chunk)
                     self.heard_at = loop.time()
                     self._refusals = 0
                     await self._give(self._reader.feed(chunk))
@@ -205,18 +207,34 @@ class LogFollower:
             self._refusals += 1
             await self._pause(opened)
             return _End.CUT
-        return await self._closed(restart, after_seconds=loop.time() - opened)
+        long = loop.time() - opened >= _LONG_STREAM_SECONDS
+        return await self._closed(restart, long=long, rotating=size >= _ROTATED_BYTES and self.given > given)
 
-    async def _closed(self, restart: int, *, after_seconds: float) -> _End:
-        """What the clean end of a stream means: the end of the log, or no more than that of the stream."""
+    def _params(self, restart: int, *, previous: bool) -> dict[str, Any]:
+        params = {"container": self.container, **self._reader.resume(restart)}
+        if previous:
+            params.update(previous="true", follow="false")
+        elif self._over():
+            # A log that is followed comes line by line, which costs everyone on its way more.
+            params["follow"] = "false"
+        return params
+
+    async def _closed(self, restart: int, *, long: bool, rotating: bool) -> _End:
+        """What the clean end of a stream means: the end of the log, or no more than that of the stream.
+
+        Args:
+            restart: of the container, at the stream's beginning.
+            long: whether the stream was open for long.
+            rotating: whether it gave so much that the log may have been rotated meanwhile.
+        """
         closed_at = time.time()
         if self._still_writing(restart):
             # The kubelet closes the stream a moment before the status shows the end: wait for that rather than ask
             # for the same lines again. If it does not come, something between closed the stream: resume.
             await self._monitor.wait(lambda _: not self._still_writing(restart), timeout_seconds=_STATUS_LAG_SECONDS)
-            if after_seconds >= _LONG_STREAM_SECONDS or self._ended_after(closed_at, restart):
+            if long or self._ended_after(closed_at, restart):
                 return _End.CUT
-        return _End.CLEAN
+        return _End.CUT if rotating else _End.CLEAN
 
     def _ended_after(self, closed_at: float, restart: int) -> bool:
         """Whether the container went on after its stream was closed: something between closed it, not the kubelet.

@@ -9,57 +9,63 @@ that one resumed in its middle comes back without its head and without a timesta
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 _SECOND = 1_000_000_000
+_SECOND_LENGTH = len("2026-03-01T12:00:00")
 
 
 class LogLine(NamedTuple):
     """One complete line, without its line end.
 
+    A log may have a hundred thousand lines a second: what is not needed of each is not made of each.
+
     Attributes:
-        timestamp: nanoseconds since the epoch; None for a piece that came without one.
+        stamp: when it was written, always as `2026-03-01T12:00:00.000000007Z`; None for a piece that came without time.
         text: decoded as UTF-8, undecodable bytes escaped.
     """
 
-    timestamp: int | None
+    stamp: str | None
     text: str
 
-
-class _Clock:
-    """Parses RFC 3339 timestamps to integer nanoseconds; a second is parsed once."""
-
-    def __init__(self) -> None:
-        self._second = b""
-        self._epoch = 0
-
-    def nanoseconds(self, stamp: bytes) -> int | None:
-        """Nanoseconds since the epoch, or None if `stamp` is no timestamp."""
-        if len(stamp) < 20 or stamp[10:11] != b"T":
-            return None
-        fraction, zone = stamp[19:-1], stamp[-1:]
-        if zone != b"Z":
-            fraction, zone = stamp[19:-6], stamp[-6:]
-        second = stamp[:19] + zone
-        if second != self._second:
-            text = second.decode("ascii", "replace").replace("Z", "+00:00")
-            try:
-                self._epoch = int(datetime.fromisoformat(text).timestamp())
-            except ValueError:
-                return None
-            self._second = second
-        if not fraction:
-            return self._epoch * _SECOND
-        digits = fraction[1:]
-        if fraction[:1] != b"." or not digits.isdigit() or len(digits) > 9:
-            return None
-        return self._epoch * _SECOND + int(digits.ljust(9, b"0"))
+    @property
+    def timestamp(self) -> int | None:
+        """Nanoseconds since the epoch."""
+        return None if self.stamp is None else _nanoseconds(self.stamp)
 
 
-@dataclass(frozen=True)
-class LogCursor:
+@lru_cache(maxsize=256)
+def _epoch(second: str) -> int:
+    """Seconds since the epoch of `2026-03-01T12:00:00` and a zone; none is UTC.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    time = datetime.fromisoformat(second.removesuffix("Z"))
+    return int((time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)).timestamp())
+
+
+def _nanoseconds(stamp: str) -> int:
+    return _epoch(stamp[:_SECOND_LENGTH]) * _SECOND + int(stamp[20:29])
+
+
+def _uniform(stamp: str) -> str | None:
+    """A time of RFC 3339 as `LogLine` has it, or None if it is none."""
+    if len(stamp) < 20 or stamp[10] != "T":
+        return None
+    split = -1 if stamp[-1] == "Z" else -6
+    fraction, zone = stamp[_SECOND_LENGTH:split], stamp[split:]
+    if fraction and not (fraction[0] == "." and fraction[1:].isdecimal() and len(fraction) <= 10):
+        return None
+    try:
+        return f"{_second(_epoch(stamp[:_SECOND_LENGTH] + zone))}.{fraction[1:]:0<9}Z"
+    except ValueError:
+        return None
+
+
+class LogCursor(NamedTuple):
     """Where a log was left, small enough to be stored.
 
     Attributes:
@@ -103,15 +109,16 @@ class LogReader:
 
     def __init__(self, cursor: LogCursor | None = None) -> None:
         self.first: int | None = None
-        self._clock = _Clock()
         self._rest = b""
-        self._last = cursor.last if cursor else None
+        # What timestamps of the second last seen begin with, up to their fraction.
+        self._start = ""
         self._restart = cursor.restart if cursor else 0
-        self._since = cursor.since if cursor else None
-        # Timestamps at or after `_since` given out so far, in stream order.
-        self._recent: list[int] = [cursor.last] * cursor.seen if cursor else []
+        self._last = _stamp(cursor.last) if cursor else None
+        # The oldest second that is asked for again; lines given out so far, by second, from then on.
+        self._since = _second(cursor.since) if cursor else None
+        self._recent: dict[str, int] = {_second(cursor.last // _SECOND): cursor.seen} if cursor else {}
         self._skip = 0
-        self._after: int | None = None
+        self._after: str | None = None
         self._skipping = False
         self._held: list[LogLine] = []
         self.notice: str | None = None
@@ -121,7 +128,7 @@ class LogReader:
         """Where to resume; None as long as no line was given out."""
         if self._last is None or self._since is None:
             return None
-        return LogCursor(self._since, len(self._recent), self._last, self._restart)
+        return LogCursor(_epoch(self._since), sum(self._recent.values()), _nanoseconds(self._last), self._restart)
 
     def resume(self, restart: int = 0) -> Mapping[str, Any]:
         """Query parameters for the next stream; forgets the incomplete line of the one before.
@@ -130,7 +137,7 @@ class LogReader:
             restart: the container's restart count; a new one starts a new log.
         """
         if restart != self._restart:
-            self._last, self._since, self._recent, self._restart = None, None, [], restart
+            self._last, self._since, self._recent, self._restart = None, None, {}, restart
             self.first = None
         self._rest = b""
         self._held = []
@@ -153,24 +160,38 @@ class LogReader:
         if not newline:
             self._rest += chunk
             return []
-        raw = (self._rest + head).split(b"\n")
+        complete = self._rest + head if self._rest else head
         self._rest = rest
-        return self._take([self._parse(line) for line in raw])
+        return self._take(self._parse(complete))
 
     def end(self) -> list[LogLine]:
         """What is left when the log has ended for good: a last line without line end, and lines held back."""
-        lines = self._take([self._parse(self._rest)]) if self._rest else []
+        lines = self._take(self._parse(self._rest)) if self._rest else []
         self._rest = b""
         if self._held:
             # The log is shorter than what was seen of it: it was rotated away. Go on after the last line.
             lines = self._rotated() + lines
         return lines
 
-    def _parse(self, raw: bytes) -> LogLine:
-        stamp, space, text = raw.partition(b" ")
-        timestamp = self._clock.nanoseconds(stamp) if space or len(stamp) >= 20 else None
-        body = text if timestamp is not None else raw
-        return LogLine(timestamp, body.decode("utf-8", "backslashreplace").rstrip("\r"))
+    def _parse(self, complete: bytes) -> list[LogLine]:
+        """Lines out of what ends with one, or is the last."""
+        text = complete.decode("utf-8", "backslashreplace")
+        raw, made, start = text.split("\n"), tuple.__new__, self._start
+        if "\r" in text:
+            raw = [line.rstrip("\r") for line in raw]
+        lines = []
+        for line in raw:
+            # Most are of the second of the one before them.
+            if line[:20] == start and line[29:31] == "Z " and line[20:29].isdecimal():
+                lines.append(made(LogLine, (line[:30], line[31:])))
+                continue
+            stamp, space, rest = line.partition(" ")
+            uniform = _uniform(stamp) if space or len(stamp) >= 20 else None
+            lines.append(LogLine(uniform, line if uniform is None else rest))
+            if uniform is not None and uniform == stamp:
+                start = stamp[:20]
+        self._start = start
+        return lines
 
     def _take(self, lines: list[LogLine]) -> list[LogLine]:
         if self._skipping:
@@ -185,29 +206,29 @@ class LogReader:
         """Holds back as many timestamped lines as were seen, then checks that the last of them is the one left at."""
         assert self._since is not None
         # The newest line seen is of the second after `_since`.
-        unseen = (self._since + 2) * _SECOND
+        unseen = _second(_epoch(self._since) + 2)
         for position, line in enumerate(lines):
-            if line.timestamp is None:
+            if line.stamp is None:
                 # Before the first timestamp: the tail of a long line already given out. Later: such a tail again.
                 continue
-            if line.timestamp >= unseen:
+            if line.stamp >= unseen:
                 return self._rotated() + self._drop_old(lines[position:])
             self._held.append(line)
             if len(self._held) == self._skip:
                 rest = lines[position + 1 :]
-                if line.timestamp != self._last:
+                if line.stamp != self._last:
                     return self._rotated() + self._drop_old(rest)
                 self._skipping = False
-                self._recent = [held.timestamp for held in self._held if held.timestamp is not None]
+                self._recent = _by_second(self._held)
                 self._held = []
                 return rest
         return []
 
     def _rotated(self) -> list[LogLine]:
         self._after, self._skipping = self._last, False
-        held, self._held, self._recent = self._held, [], []
+        held, self._held, self._recent = self._held, [], {}
         self.notice = (
-            "The log was rotated while its stream was interrupted: lines written in between may be missing. "
+            "The log was rotated before all of it was read: lines written in between may be missing. "
             "Raise the kubelet's containerLogMaxSize if this recurs."
         )
         return self._drop_old(held)
@@ -215,27 +236,55 @@ class LogReader:
     def _drop_old(self, lines: list[LogLine]) -> list[LogLine]:
         """After a rotation: what is newer than the last line; once one is, everything that follows it."""
         for position, line in enumerate(lines):
-            if self._after is None:
-                return lines[position:]
-            if line.timestamp is not None and line.timestamp > self._after:
+            if self._after is None or (line.stamp is not None and line.stamp > self._after):
                 self._after = None
+                self._remember(lines[:position])
                 return lines[position:]
-            if line.timestamp is not None:
-                self._recent.append(line.timestamp)
+        self._remember(lines)
         return []
 
+    def _remember(self, lines: list[LogLine]) -> None:
+        """Counts lines, save those that are older than all that is asked for again, late ones of the other output."""
+        for second, count in _by_second(lines).items():
+            if self._since is None or second >= self._since:
+                self._recent[second] = self._recent.get(second, 0) + count
+
     def _count(self, lines: list[LogLine]) -> None:
-        stamps = [line.timestamp for line in lines if line.timestamp is not None]
-        if not stamps:
+        # Of times that are all written alike, a later one is the greater text.
+        newest = max((stamp for stamp, _ in lines if stamp is not None), default=None)
+        if newest is None:
             return
         if self.first is None and self._last is None:
-            self.first = stamps[0]
-        self._recent.extend(stamps)
-        newest = max(stamps)
-        since = newest // _SECOND - 1
+            self.first = next(line.timestamp for line in lines if line.stamp is not None)
+        since = _before(newest[:_SECOND_LENGTH])
         if self._since is None or since > self._since:
             self._since = since
-            limit = since * _SECOND
-            self._recent = [stamp for stamp in self._recent if stamp >= limit]
-        # A late line of the other output may be older than all that is asked for again.
-        self._last = self._recent[-1]
+            self._recent = {second: count for second, count in self._recent.items() if second >= since}
+        self._remember(lines)
+        for stamp, _ in reversed(lines):
+            if stamp is not None and stamp >= self._since:
+                self._last = stamp
+                break
+
+
+@lru_cache(maxsize=256)
+def _before(second: str) -> str:
+    return _second(_epoch(second) - 1)
+
+
+def _second(epoch: int) -> str:
+    return f"{datetime.fromtimestamp(epoch, timezone.utc):%Y-%m-%dT%H:%M:%S}"
+
+
+def _stamp(nanoseconds: int) -> str:
+    second, fraction = divmod(nanoseconds, _SECOND)
+    return f"{_second(second)}.{fraction:09d}Z"
+
+
+def _by_second(lines: list[LogLine]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for stamp, _ in lines:
+        if stamp is not None:
+            second = stamp[:_SECOND_LENGTH]
+            counts[second] = counts.get(second, 0) + 1
+    return counts

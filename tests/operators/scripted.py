@@ -53,6 +53,7 @@ class ScriptedNode:
         self._states: dict[str, Pod] = {}
         self._lines: list[tuple[int, str]] = []
         self._written = asyncio.Condition()
+        self._files = [0]
         self._closed = 0
         self.streams = 0
 
@@ -77,6 +78,12 @@ class ScriptedNode:
         """Adds to the log."""
         async with self._written:
             self._lines += [(time.time_ns(), line) for line in lines]
+            self._written.notify_all()
+
+    async def rotate(self) -> None:
+        """Begins a new file: what is in the old one reaches only the streams that are open, and nothing new does."""
+        async with self._written:
+            self._files.append(len(self._lines))
             self._written.notify_all()
 
     async def close_streams(self) -> None:
@@ -111,12 +118,14 @@ class ScriptedNode:
         async with self._written:
             self.streams += 1
             self._written.notify_all()
-        given, closed = 0, self._closed
+        file, closed = len(self._files), self._closed
+        given = self._files[-1]
         while True:
-            for stamp, line in self._lines[given:]:
+            end = len(self._lines) if len(self._files) == file else self._files[file]
+            for stamp, line in self._lines[given:end]:
                 if stamp >= since:
                     yield f"{_rfc3339(stamp)} {line}\n".encode()
-            given = len(self._lines)
+            given = end
             if not options.follow or "terminated" in self._states.get(container, {}) or self._closed > closed:
                 return
             async with self._written:

@@ -157,3 +157,21 @@ def test_a_log_that_is_closed_before_its_last_lines_is_read_on(
 
     execute(closing)
     assert numbers(lines()) == [1, 2, 3, 4]
+
+
+def test_a_log_that_is_rotated_while_it_is_read_slowly_is_read_on(
+    execute: Callable[..., EmbeddedCluster], lines: Lines
+) -> None:
+    """The kubelet reads the old file to its end, sees that the container has ended, and leaves it at that."""
+
+    async def rotating(node: ScriptedNode, pod: Pod) -> None:
+        await node.report(pod, base=running())
+        await node.write(*(f"{number:>01000}" for number in range(1500)))
+        await node.opened(1)
+        await node.rotate()
+        await node.write("1500", "1501")
+        await node.report(pod, base=terminated())
+        await node.close_streams()
+
+    execute(rotating)
+    assert numbers(lines()) == list(range(1502))

@@ -107,7 +107,7 @@ def test_a_last_line_without_line_end_is_given_out_at_the_end() -> None:
     reader.resume()
     assert reader.feed(b"2026-03-01T12:00:00.5Z no newline") == []
     (line,) = reader.end()
-    assert line == (START * SECOND + 500_000_000, "no newline")
+    assert (line.timestamp, line.text) == (START * SECOND + 500_000_000, "no newline")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,8 @@ def test_a_last_line_without_line_end_is_given_out_at_the_end() -> None:
 def test_a_line_is_parsed(raw: bytes, expected: tuple[int | None, str]) -> None:
     reader = LogReader()
     reader.resume()
-    assert reader.feed(raw + b"\n") == [expected]
+    (line,) = reader.feed(raw + b"\n")
+    assert (line.timestamp, line.text) == expected
 
 
 def test_lines_lost_to_rotation_are_told_and_nothing_is_repeated() -> None:
@@ -205,11 +206,13 @@ def test_after_a_rotation_that_brought_nothing_new_the_next_line_is_given_out() 
     assert [line.text for line in given] == ["new"]
 
 
-def test_a_late_line_of_the_other_output_is_no_rotation() -> None:
+@pytest.mark.parametrize("together", [True, False])
+def test_a_late_line_of_the_other_output_is_no_rotation(together: bool) -> None:
     entries = [Entry((START + 9) * SECOND, "out"), Entry(START * SECOND, "late err")]
     reader = LogReader()
     reader.resume()
-    reader.feed(serve(entries))
+    for part in [entries] if together else [entries[:1], entries[1:]]:
+        reader.feed(serve(part))
     params = dict(reader.resume())
     entries.append(Entry((START + 10) * SECOND, "new"))
     given = reader.feed(serve(entries, since_of(params)))
