@@ -65,7 +65,7 @@ class Bed:
         return NodeGroupSpec(name, options or self.options(), **fields)
 
     def open(self, **options: Any) -> NodeGroups:
-        return NodeGroups(open_cloud(self.ref, self.connections), pace=Pace(0.01, 0.05), **options)
+        return NodeGroups(open_cloud(self.ref, self.connections), **{"pace": Pace(0.01, 0.05), **options})
 
     def emulated(self, name: str = "gpu") -> Emulated | None:
         found: Emulated | None = self.fake.node_groups.find(self.cluster, name)

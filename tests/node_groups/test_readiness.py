@@ -15,6 +15,7 @@ from kpo_multicluster.errors import ConnectError, NodeGroupError, NodeGroupFaile
 from kpo_multicluster.node_groups.lifecycle import NodeGroups
 from kpo_multicluster.node_groups.nodes import count_nodes
 from kpo_multicluster.node_groups.readiness import NodeApi, Report, Stage, Wanted, until_ready
+from kpo_multicluster.node_groups.waiting import Pace
 from kpo_multicluster.testing import EmbeddedCluster, NodeSpec, Rule, User
 from kpo_multicluster.testing.clouds.node_groups import NodeGroup as Emulated
 from kpo_multicluster.testing.clouds.node_groups import Trouble
@@ -61,6 +62,9 @@ class Nodes:
 async def reports(bed: Bed, api: NodeApi | None, wanted: Wanted = GPUS, **options: Any) -> list[Report]:
     groups = bed.open()
     ensured = await groups.ensure(bed.spec(desired_size=wanted.nodes, max_size=max(wanted.nodes, 1)))
+    if "timeout_seconds" in options:
+        # So that this is not what takes too long.
+        await groups.until_active(ensured.change, timeout_seconds=LIMIT_SECONDS)
     options = {"timeout_seconds": LIMIT_SECONDS, **options}
     async with aclosing(until_ready(groups, ensured.change, nodes=api, wanted=wanted, **options)) as found:
         return [report async for report in found]
@@ -121,7 +125,7 @@ async def test_the_stage_that_is_missing_is_named(
     bed: Bed, nodes: list[dict[str, Any]], stage: str, texts: list[str]
 ) -> None:
     with pytest.raises(NodeGroupTimeoutError) as caught:
-        await reports(bed, Nodes(nodes), timeout_seconds=1.0)
+        await reports(bed, Nodes(nodes), timeout_seconds=0.1)
     assert caught.value.stage == stage
     for text in texts:
         assert text in str(caught.value)
@@ -170,7 +174,7 @@ async def test_an_api_server_that_is_away_is_waited_for(gke_bed: Bed) -> None:
     found = await reports(gke_bed, Nodes(away, [node("a"), node("b")]))
     assert found[-1].ready
     with pytest.raises(NodeGroupTimeoutError, match=r"The last try to list its nodes failed: no answer"):
-        await reports(gke_bed, Nodes(away), timeout_seconds=1.0)
+        await reports(gke_bed, Nodes(away), timeout_seconds=0.1)
 
 
 def test_counting() -> None:
@@ -220,7 +224,7 @@ async def test_who_may_not_list_nodes_is_told(gke_bed: Bed, embedded: EmbeddedCl
 
 
 async def test_fifty_groups_at_once(eks_bed: Bed) -> None:
-    groups: NodeGroups = eks_bed.open()
+    groups: NodeGroups = eks_bed.open(pace=Pace(0.5, 1.0))
     api = Nodes([node("a")])
 
     async def one(number: int) -> Report:
