@@ -55,13 +55,14 @@ def attach_findings(
     The cloud is asked on a thread of its own. What is not known in time is left out; the error is never replaced.
 
     Args:
-        error: to add to; it, or what caused it, is a 401, a 403 or no answer. Findings it has are left alone.
+        error: to add to, if it, or what caused it, is a 401, a 403 or no answer. One with findings is left alone, also
+            where they are set to none.
         ref: of the cluster.
         access: that the request was made with.
         within_seconds: how long this may block.
     """
     refusal = next((cause for cause in (error, error.__cause__) if isinstance(cause, _EXPLAINED)), None)
-    if refusal is None or error.findings:
+    if refusal is None or "findings" in vars(error):
         return
     found: list[str] = []
 
@@ -77,6 +78,8 @@ def attach_findings(
         asking.join(within_seconds)
     except BaseException:  # noqa: BLE001 - a time limit or an interrupt ends the wait; the task fails all the same
         _log.debug("The explanation was not waited for.", exc_info=True)
+    if "findings" in vars(error):  # by another who was given the same error
+        return
     error.findings = tuple(found)
     if error.findings:
         error.args = ("\n".join([str(error), *error.findings]), *error.args[1:])

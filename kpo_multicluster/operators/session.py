@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kpo_multicluster.auth.access import ClusterAccess
-from kpo_multicluster.errors import KpoMulticlusterError, PodRunError
+from kpo_multicluster.errors import ForbiddenError, KpoMulticlusterError, PodRunError
 from kpo_multicluster.pods.engine import Engine
 from kpo_multicluster.pods.logs import LogCursor
 from kpo_multicluster.pods.record import RunOutcome

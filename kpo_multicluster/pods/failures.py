@@ -14,7 +14,7 @@ _PLAIN = (str, int, float, bool, type(None))
 def failure_to_json(error: KpoMulticlusterError) -> dict[str, Any]:
     """An error's kind, message and fields; not its traceback, nor the server's whole answer."""
     fields = {name: value for name, value in vars(error).items() if isinstance(value, _PLAIN)}
-    return {"kind": type(error).__name__, "message": str(error), "fields": fields}
+    return {"kind": type(error).__name__, "message": str(error), "fields": fields, "findings": list(error.findings)}
 
 
 def failure_from_json(data: Mapping[str, Any]) -> KpoMulticlusterError:
@@ -26,6 +26,8 @@ def failure_from_json(data: Mapping[str, Any]) -> KpoMulticlusterError:
     error = kind.__new__(kind)
     error.args = (str(data.get("message")),)
     vars(error).update(data.get("fields") or {})
+    # Set even if there are none: as it was refused elsewhere, nothing is to be found out here.
+    error.findings = tuple(data.get("findings") or ())
     if isinstance(error, errors.ApiError):
         error.body = {}
     return error

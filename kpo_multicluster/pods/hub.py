@@ -273,8 +273,11 @@ class _NamespaceWatch:
             pod = await self._api.request("GET", pod_path(known), retry=_RETRY)
         except NotFoundError:
             pod = None
-        except ForbiddenError:
-            # There is still the watch.
+        except ForbiddenError as error:
+            if self._polling is None:  # there is still the watch
+                return
+            for waiting in list(same):
+                waiting.fail(error)
             return
         for waiting in list(same):
             waiting.saw(pod or known, deleted=pod is None)

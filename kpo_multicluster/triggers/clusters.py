@@ -11,8 +11,9 @@ from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 
+from kpo_multicluster.auth.diagnose import attach_findings
 from kpo_multicluster.cluster import ClusterRef
-from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.hooks.kubernetes import KubernetesHook
 
 if TYPE_CHECKING:
@@ -59,6 +60,19 @@ def hook_of(stored: Mapping[str, Any]) -> KubernetesHook:
 async def off_loop(work: Callable[[], T]) -> T:
     """Does what may block, or asks Airflow, in a thread from which Airflow can be asked."""
     return await sync_to_async(work, thread_sensitive=False)()
+
+
+async def explain(error: KpoMulticlusterError, stored: Mapping[str, Any], hub: PodHub) -> None:
+    """Adds to an error why the cluster refused a request of this triggerer, as far as that can be found out.
+
+    Args:
+        error: to add to, if it is a refusal.
+        stored: the cluster, by `stored_cluster`.
+        hub: of the cluster.
+    """
+    with contextlib.suppress(KpoMulticlusterError):
+        ref = await off_loop(lambda: hook_of(stored).cluster_ref)
+        await asyncio.to_thread(attach_findings, error, ref, hub.api.access)
 
 
 class _Cluster:

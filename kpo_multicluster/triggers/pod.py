@@ -20,7 +20,7 @@ from kpo_multicluster.pods.outcome import judge
 from kpo_multicluster.pods.record import RunOutcome, RunRecord
 from kpo_multicluster.pods.status import name_of
 from kpo_multicluster.pods.task_log import TaskLog
-from kpo_multicluster.triggers.clusters import clusters
+from kpo_multicluster.triggers.clusters import clusters, explain
 
 # Airflow gives an `on_kill` 30 s, by default.
 _KILL_SECONDS = 25.0
@@ -96,11 +96,11 @@ class KubernetesPodTrigger(BaseTrigger):
                     await asyncio.to_thread(log.receive, item)
 
                 outcome = await attend(hub, record, emit)
+                if outcome.failure is not None:
+                    _placed(outcome.failure)
+                    await explain(outcome.failure, record.cluster, hub)
         except KpoMulticlusterError as error:
-            outcome = RunOutcome(record, failure=error)
-        failure = outcome.failure
-        if failure is not None and not isinstance(failure, PodRunError):
-            failure.args = (f"{failure} (In the triggerer on host {socket.gethostname()}.)",)
+            outcome = RunOutcome(record, failure=_placed(error))
         return self._told(outcome)
 
     def _told(self, outcome: RunOutcome) -> dict[str, Any]:
@@ -171,6 +171,15 @@ class KubernetesPodTrigger(BaseTrigger):
             self.log.error("Pod %s could not be deleted and may still be running: %s", record.where, error)
         else:
             self.log.info("The task was ended by a user. Pod %s was told to end.", record.where)
+
+
+def _placed(failure: KpoMulticlusterError) -> KpoMulticlusterError:
+    """A failure that says where it happened, if that is not the pod."""
+    place = f" (In the triggerer on host {socket.gethostname()}.)"
+    # All who wait on one watch are given one error.
+    if not isinstance(failure, PodRunError) and place not in str(failure):
+        failure.args = (f"{failure}{place}",)
+    return failure
 
 
 def _status(failure: KpoMulticlusterError | None) -> str:

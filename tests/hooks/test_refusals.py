@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,9 @@ from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.raised import as_airflow
 from kpo_multicluster.testing import Rule, User
 from kpo_multicluster.testing.cluster import EmbeddedCluster
+
+from ..operators.conftest import FakeTaskInstance, context_of, quiet
+from ..operators.deferring import execute_deferred
 
 Run = Callable[..., KubernetesPodOperator]
 REF = kubeconfig("/k").with_source("the test")
@@ -84,6 +88,20 @@ def test_another_ca_says_which(cluster: EmbeddedCluster, run: Run, document: dic
     assert isinstance(error, TLSError)
     assert "issued by" in error.findings[0]
     assert "trusted for context 'alpha'" in error.findings[0]
+
+
+def test_a_refusal_in_the_triggerer_is_explained_there(cluster: EmbeddedCluster, tmp_path: Path) -> None:
+    cluster.add_user(User("joe", rules=(Rule(("create", "delete"), ("pods",)),)))
+    ref = kubeconfig(str(cluster.write_kubeconfig(tmp_path / "joe", user="joe")))
+    operator = KubernetesPodOperator(
+        task_id="task", cluster=ref, image="alpine:3", cmds=["sleep", "60"], deferrable=True
+    )
+    with pytest.raises(ForbiddenError) as caught:
+        execute_deferred(quiet(operator), context_of(FakeTaskInstance("task")))
+    assert "In the triggerer on host" in str(caught.value)
+    (finding,) = caught.value.findings
+    assert "knows this caller as 'joe', who may not get pods" in finding
+    assert str(caught.value).count(finding) == 1
 
 
 def test_a_run_that_fails_for_itself_is_told_as_it_is(run: Run, document: dict[str, Any]) -> None:
