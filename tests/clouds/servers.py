@@ -13,11 +13,12 @@ from typing import Any
 
 from kpo_multicluster.api.client import ApiClient
 from kpo_multicluster.auth.registry import resolve
-from kpo_multicluster.cluster import token
+from kpo_multicluster.cluster import ClusterRef, kubeconfig, token
 from kpo_multicluster.testing import EmbeddedCluster, Rule, User
 from kpo_multicluster.testing import kubeconfig as kubeconfigs
 from kpo_multicluster.testing.clouds.identity import Identifier, Identity, TokenRefused
 from kpo_multicluster.testing.clouds.webhook import TokenReviewer, TokenWebhook
+from kpo_multicluster.testing.faults import Fault
 
 from ..cluster.fixtures import RealClusters
 from ..cluster.further_server import FurtherServer, further_api_server
@@ -36,8 +37,11 @@ class Server(ABC):
     Attributes:
         url: of it.
         ca_pem: its CA.
+        remembers_seconds: for how long it may still let in whom it let in before.
         reviewer: whom it asks, since `trust`.
     """
+
+    remembers_seconds = 0.0
 
     def __init__(self, url: str, ca_pem: str) -> None:
         self.url, self.ca_pem = url, ca_pem
@@ -61,6 +65,30 @@ class Server(ABC):
         """Lets a user, or the members of a group, do in a namespace what RBAC rules say."""
 
     @abstractmethod
+    def begin_outage(self) -> None:
+        """From now on no one tells it whose a token is."""
+
+    @abstractmethod
+    def end_outage(self) -> None:
+        """From now on it is told again. Harmless when it is."""
+
+    @property
+    @abstractmethod
+    def administrator(self) -> ClusterRef:
+        """The cluster, for one who may do anything and needs no cloud."""
+
+    def touch(self, namespace: str, path: str) -> None:
+        """Makes a file in the base container of the only pod of a namespace."""
+        (pod,) = self.pods(namespace)
+        name = pod["metadata"]["name"]
+
+        async def touch() -> None:
+            async with ApiClient(resolve(self.administrator)) as client:
+                await client.exec(f"/api/v1/namespaces/{namespace}/pods/{name}/exec", ["touch", path], container="base")
+
+        asyncio.run(touch())
+
+    @abstractmethod
     def asked(self, namespace: str, user: str) -> Counter[str]:
         """How often a user asked each thing of a namespace's pods and events."""
 
@@ -75,7 +103,12 @@ class EmbeddedServer(Server):
     def __init__(self, cluster: EmbeddedCluster) -> None:
         super().__init__(cluster.server, cluster.ca_pem)
         self._cluster = cluster
-        cluster.accept_tokens_of(_Current(self))
+        self._asked: Identifier | None = None
+        cluster.accept_tokens_of(self)
+
+    def identify(self, token: str) -> Identity:
+        """Asks whom it asks at the time."""
+        return (self._asked or self.reviewer).identify(token)
 
     def make_namespace(self) -> str:
         name = f"clouds-{uuid.uuid4().hex[:10]}"
@@ -100,33 +133,46 @@ class EmbeddedServer(Server):
             if record.info.namespace == namespace and record.info.resource in _COUNTED and record.user == user
         )
 
-    def touch(self, namespace: str, path: str) -> None:
-        """Makes a file in the base container of the only pod of a namespace."""
+    @property
+    def administrator(self) -> ClusterRef:
+        return token(self.url, token=self._cluster.token(), ca_data=self.ca_pem)
 
-        async def touch() -> None:
-            ref = token(self.url, token=self._cluster.token(), ca_data=self.ca_pem)
-            (pod,) = self.pods(namespace)
-            async with ApiClient(resolve(ref)) as client:
-                exec_path = f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}/exec"
-                await client.exec(exec_path, ["touch", path], container="base")
+    def begin_outage(self) -> None:
+        self._asked = _Nobody()
 
-        asyncio.run(touch())
+    def end_outage(self) -> None:
+        self._asked = None
 
     def pods(self, namespace: str) -> list[dict[str, Any]]:
         return [pod for pod in self._cluster.pods(namespace) if "deletionTimestamp" not in pod["metadata"]]
 
 
 class RealServer(Server):
-    """A kube-apiserver of a real cluster, which has a webhook asked."""
+    """A kube-apiserver of a real cluster, which asks a webhook, and remembers whom it let in by a rule of its own."""
+
+    remembers_seconds = 10.0
 
     def __init__(self, server: FurtherServer, webhook: TokenWebhook, clusters: RealClusters, context: str) -> None:
         super().__init__(server.url, server.authority)
         self._server, self._webhook, self._client = server, webhook, clusters.client(context)
+        self._kubeconfig = kubeconfig(str(clusters.kubeconfig), context=context)
+        self._fault: Fault | None = None
 
     def trust(self, identifier: Identifier) -> TokenReviewer:
         reviewer = super().trust(identifier)
         self._webhook.serve(_CLUSTER, reviewer)
         return reviewer
+
+    @property
+    def administrator(self) -> ClusterRef:
+        return self._kubeconfig
+
+    def begin_outage(self) -> None:
+        self._fault = self._webhook.faults.refuse(f"POST /{_CLUSTER}", 500, "", "out of order")
+
+    def end_outage(self) -> None:
+        if self._fault is not None:
+            self._fault.remove()
 
     def make_namespace(self) -> str:
         return self._client.make_namespace()
@@ -170,16 +216,6 @@ def real_server(clusters: RealClusters, context: str, directory: Path) -> Iterat
         ]
         with further_api_server(context, flags) as server:
             yield RealServer(server, webhook, clusters, context)
-
-
-class _Current:
-    """Whom a server asks at the time."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def identify(self, token: str) -> Identity:
-        return self._server.reviewer.identify(token)
 
 
 class _Nobody:

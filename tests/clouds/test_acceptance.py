@@ -31,6 +31,7 @@ ROLE: Rules = [
 RESULT = "echo hello; echo 7 > /airflow/xcom/return.json"
 
 Run = Callable[..., Ran]
+Lines = Callable[[], list[str]]
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def run(namespace: str) -> Run:
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+def lines(caplog: pytest.LogCaptureFixture) -> Lines:
     """What the base container wrote, as the task's log has it so far."""
     caplog.set_level("INFO")
     prefix = "[base] "
@@ -67,7 +68,7 @@ def refused(run: Run, caller: Caller, kind: type[ApiError]) -> str:
     return str(caught.value)
 
 
-def test_a_run(server: Server, cloud: Cloud, namespace: str, run: Run, lines: Callable[[], list[str]]) -> None:
+def test_a_run(server: Server, cloud: Cloud, namespace: str, run: Run, lines: Lines) -> None:
     runner = cloud.caller("runner")
     server.allow(namespace, ROLE, user=runner.user)
     assert run(runner.ref, RESULT, do_xcom_push=True).result == 7

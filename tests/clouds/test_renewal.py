@@ -13,13 +13,12 @@ from kpo_multicluster.testing.clouds.webhook import TokenReviewer
 from .callers import Cloud
 from .relays import BlockingRelay, relay_to
 from .servers import EmbeddedServer, Server
-from .test_acceptance import ROLE, Run, lines, run
+from .test_acceptance import ROLE, Lines, Run, lines, run
 
 __all__ = ["lines", "run"]
 
 pytestmark = pytest.mark.timeout(180)
 
-Lines = Callable[[], list[str]]
 LIFE_SECONDS = 6
 
 
@@ -52,6 +51,7 @@ class Cutter:
         self.cuts = 0
         self._relay, self._lines, self._at, self._before, self._after = relay, lines, at, before, after
         self._over = threading.Event()
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work)
 
     def __enter__(self) -> Cutter:
@@ -61,8 +61,16 @@ class Cutter:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+        if self._failure is not None:
+            raise self._failure
 
     def _work(self) -> None:
+        try:
+            self._cut()
+        except Exception as failure:
+            self._failure = failure
+
+    def _cut(self) -> None:
         for goal in self._at:
             while len(self._lines()) < goal:
                 if self._over.wait(0.02):
@@ -73,9 +81,9 @@ class Cutter:
 
 
 def counting(pause_seconds: float, until: str) -> str:
-    """Counts until something holds; its result is how far it came."""
+    """Counts until something holds, or for too long; its result is how far it came."""
     step = f"n=$((n+1)); echo $n; sleep {pause_seconds}"
-    return f"n=0; until {until}; do {step}; done; echo $n > /airflow/xcom/return.json"
+    return f"n=0; until {until} || [ $n = 600 ]; do {step}; done; echo $n > /airflow/xcom/return.json"
 
 
 def fingerprints(reviewer: TokenReviewer) -> tuple[list[str], list[str]]:
