@@ -120,6 +120,8 @@ class EksApi:
         self._moto = moto()
         self._moto.reset()
         self._lock = threading.Lock()
+        # A group is made in two places; who looks for those that are gone must not see it in one.
+        self._making = threading.Lock()
         self._fields: dict[str, Mapping[str, Any]] = {}
 
     def add(self, name: AwsName, fields: Mapping[str, Any]) -> None:
@@ -175,9 +177,10 @@ class EksApi:
     def _forget_gone(self, name: AwsName) -> None:
         """Lets moto forget the groups whose deletion has ended."""
         cluster = self._moto.clusters(name.account, name.region).clusters.get(name.name)
-        for group in list(cluster.nodegroups) if cluster is not None else ():
-            if self._groups.find(name.arn, group) is None:
-                del cluster.nodegroups[group]
+        with self._making:
+            for group in list(cluster.nodegroups) if cluster is not None else ():
+                if self._groups.find(name.arn, group) is None:
+                    del cluster.nodegroups[group]
 
     def _node_groups(self, name: AwsName, request: Request, item: str | None, verb: str | None) -> Response:
         if item is None:
@@ -210,10 +213,11 @@ class EksApi:
         fault = _scaling_fault(scaling)
         if fault is not None:
             return fault
-        response = self._moto.answer(request, name.account)
-        if response.status != 200:
-            return response
-        self._groups.create(name.arn, item, int(scaling.get("desiredSize", 2)), body)
+        with self._making:
+            response = self._moto.answer(request, name.account)
+            if response.status != 200:
+                return response
+            self._groups.create(name.arn, item, int(scaling.get("desiredSize", 2)), body)
         made = self._groups.find(name.arn, item)
         assert made is not None
         return self._told(response, made)
