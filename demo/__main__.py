@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from demo.airflow_home import AirflowError, AirflowHome
+from demo.clouds import CLOUD_EXAMPLES, WithClouds
 from demo.clusters import Clusters, UserClusters
 from demo.embedded import EmbeddedClusters
 from demo.kubernetes import KubernetesClusters
@@ -46,6 +47,7 @@ EXAMPLES = (
             "beta_by_connection": "beta",
         },
     ),
+    *CLOUD_EXAMPLES,
 )
 # What changes where an example runs; NAME_TO_GREET, which does not, may be set.
 _PARAMETERS = ("POD_NAMESPACE", "HASKELL_IMAGE", "MULTIPLY_IMAGE", "ALPHA_CONTEXT", "BETA_CONTEXT")
@@ -82,7 +84,8 @@ def _clusters(options: argparse.Namespace, scratch: Path, stack: ExitStack) -> C
     if options.cluster == "kubernetes":
         clusters = KubernetesClusters(scratch, _DIRECTORY, install_ghc=options.install_ghc)
         return stack.enter_context(clusters)
-    return stack.enter_context(EmbeddedClusters(scratch, _DIRECTORY))
+    embedded = stack.enter_context(EmbeddedClusters(scratch, _DIRECTORY))
+    return embedded if options.dag else stack.enter_context(WithClouds(scratch, embedded))
 
 
 def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, environ: Mapping[str, str]) -> int:
@@ -108,7 +111,8 @@ def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, envi
 
 def _dags(options: argparse.Namespace, home: AirflowHome) -> Sequence[Dag]:
     if options.dag is None:
-        return [dag for dag in EXAMPLES if options.example in (None, dag.dag_id)]
+        there = [dag for dag in EXAMPLES if options.cluster != "kubernetes" or dag not in CLOUD_EXAMPLES]
+        return [dag for dag in there if options.example in (None, dag.dag_id)]
     say(f"{options.dag}: looking for DAGs in it")
     return [Dag(dag_id, options.dag) for dag_id in home.dag_ids(options.dag)]
 

@@ -261,7 +261,7 @@ class GoogleTokens:
         delegates = [str(name).rpartition("/")[2] for name in body.get("delegates") or ()]
         chain = [caller, *delegates, target]
         for by, whom in itertools.pairwise(chain):
-            if not {(by, whom), ("*", whom)} & self._impersonators:
+            if not self._may_impersonate(by, whom):
                 return api_error(
                     403,
                     "PERMISSION_DENIED",
@@ -271,6 +271,11 @@ class GoogleTokens:
         value = self._issue(target, " ".join(body.get("scope") or ()), life)
         end = datetime.fromtimestamp(self._clock() + life, timezone.utc)
         return Response(200, {"accessToken": value, "expireTime": end.strftime("%Y-%m-%dT%H:%M:%SZ")})
+
+    def _may_impersonate(self, by: str, whom: str) -> bool:
+        # A token without the scope for the address tells the number alone.
+        callers = [name for name, target in self._impersonators if target == whom]
+        return "*" in callers or any(by in (name, unique_id(name)) for name in callers)
 
     def _issue(self, email: str, scopes: str, life_seconds: float) -> str:
         with self._lock:

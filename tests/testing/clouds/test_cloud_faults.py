@@ -100,6 +100,16 @@ def test_tokens_of_google(google: FakeGoogle, gke: tuple[GoogleCluster, ClusterR
     assert first.value not in repr(issued)
 
 
+def test_impersonation_by_those_alone_who_may(google: FakeGoogle, gke: tuple[GoogleCluster, ClusterRef]) -> None:
+    cluster, ref = gke
+    pods = "pods@my-project.iam.gserviceaccount.com"
+    asked = cluster.ref(key_json=str(ref.secrets["key_json"]), impersonation_chain=pods)
+    google.allow_impersonation(pods, by="someone@else")
+    assert f"may not impersonate {pods} (PERMISSION_DENIED" in said_by(asked, CredentialError)
+    google.allow_impersonation(pods, by=EMAIL)
+    assert cluster.identify(tokens_of(asked).current().value).name == pods
+
+
 def test_a_token_without_the_scope_for_the_address(google: FakeGoogle) -> None:
     from google.auth.transport.requests import Request
     from google.oauth2 import service_account
