@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kpo-multicluster", description="Pods on any number of Kubernetes clusters.")
     parser.add_argument("--version", action="version", version=f"kpo-multicluster {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_doctor, _add_local):
+    for add in (_add_doctor, _add_local, _add_reap):
         add(commands)
     return parser
 
@@ -88,6 +88,21 @@ def _examined(arguments: argparse.Namespace, ref: ClusterRef | None) -> Examinat
     from kpo_multicluster.hooks.clusters import ChosenCluster
 
     return examine(lambda: Subject(ref, ChosenCluster(ref).explain()), **limits)
+
+
+def _add_reap(commands: Any) -> None:
+    from kpo_multicluster.cli_reap import add_arguments, run
+
+    reap = commands.add_parser(
+        "reap",
+        help="find node groups that no one needs any more, and remove them",
+        description="Lists the node groups of a cluster that were made by kpo-multicluster, and which of them are to "
+        "go: those whose own end has passed, whose run is named with --run, or that are older than --older-than. With "
+        "--delete these are removed. No other group is ever touched. Exit code: 0 well, 1 when something failed, 2 "
+        "when misused.",
+    )
+    add_arguments(reap)
+    reap.set_defaults(run=run)
 
 
 def _add_local(commands: Any) -> None:

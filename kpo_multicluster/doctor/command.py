@@ -26,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "connection", nargs="?", metavar="CONN_ID", help="an Airflow connection, as in kubernetes_conn_id"
     )
-    for kind in _CLOUDS:
-        which.add_argument(f"--{kind}", metavar="NAME", help=f"a cluster of {kind.upper()}")
+    add_clouds(which)
     which.add_argument("--kubeconfig", metavar="PATH", help="a cluster of this kubeconfig")
     which.add_argument("--in-cluster", action="store_true", help="the cluster this process runs in")
     parser.add_argument("--context", metavar="NAME", help="of the kubeconfig; default its current one")
@@ -40,6 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for all of it (default: %(default)g)",
     )
     parser.add_argument("--json", action="store_true", help="write JSON in place of text")
+    add_cloud_options(parser)
+
+
+def add_clouds(which: Any) -> None:
+    """Adds what names a cluster of a cloud, to a group of arguments of which one is given."""
+    for kind in _CLOUDS:
+        which.add_argument(f"--{kind}", metavar="NAME", help=f"a cluster of {kind.upper()}")
+
+
+def add_cloud_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of clouds, under the names they have in Python."""
     options = parser.add_argument_group(
         "options of clouds", "those of eks(), gke() and aks() in kpo_multicluster.clouds"
     )
