@@ -33,7 +33,7 @@ from kpo_multicluster.testing.store import DEFAULT_HISTORY, Store
 from kpo_multicluster.testing.tls import Authority
 from kpo_multicluster.testing.topology import DEFAULT_CAPACITY, NodeSpec
 
-_NODE_SECONDS = 30.0
+_NODE_SECONDS = 90.0
 _AT_ONCE = DeleteOptions(grace_period_seconds=0)
 DEFAULT_NODES = (NodeSpec("embedded-node"),)
 
@@ -259,7 +259,7 @@ class EmbeddedCluster:
         *,
         resource: str = "pods",
         namespace: str = "",
-        timeout_seconds: float = 10.0,
+        timeout_seconds: float = 60.0,
     ) -> list[dict[str, Any]]:
         """Blocks until the objects of a resource are as wanted; gives them back.
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from kpo_multicluster.errors import ConfigurationError
 
-_STOP_SECONDS = 20.0
+_STOP_SECONDS = 60.0
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 

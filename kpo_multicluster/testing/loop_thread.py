@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from kpo_multicluster.errors import ConfigurationError
 
-CALL_SECONDS = 10.0
-_START_SECONDS = 30.0
+CALL_SECONDS = 60.0
+_START_SECONDS = 60.0
 
 _P = TypeVar("_P")
 _T = TypeVar("_T")

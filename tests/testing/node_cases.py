@@ -17,7 +17,7 @@ from kpo_multicluster.testing.node_images import ImageSource
 # A shell script that ends itself on SIGTERM, with a code.
 TRAP = "trap 'echo stopping; exit {code}' TERM; echo up; while :; do sleep 0.01; done"
 
-_WAIT_SECONDS = 15.0
+_WAIT_SECONDS = 60.0
 _numbers = itertools.count(1)
 
 
@@ -93,6 +93,7 @@ class Pod:
 
     def __init__(self, owner: NodeUnderTest, manifest: dict[str, Any]) -> None:
         self._owner = owner
+        self._looked_at = 0
         self.manifest = manifest
         self.uid: str = manifest["metadata"]["uid"]
 
@@ -106,12 +107,10 @@ class Pod:
         return self._owner.store.history.get(self.uid, [])
 
     def container(self, name: str = "base") -> dict[str, Any]:
-        everyone = self.status.get("containerStatuses", []) + self.status.get("initContainerStatuses", [])
-        return next((entry for entry in everyone if entry["name"] == name), {"state": {}})
+        return _container(self.status, name)
 
     def state(self, name: str = "base") -> dict[str, Any]:
-        state: dict[str, Any] = self.container(name)["state"]
-        return state
+        return _state(self.status, name)
 
     async def over(self) -> str:
         """Waits for the pod's end; its phase."""
@@ -119,7 +118,13 @@ class Pod:
         return str(self.status["phase"])
 
     async def running(self, name: str = "base") -> None:
-        await self._owner.store.until(lambda: "running" in self.state(name))
+        """Waits until a container runs, or has done so since the last call, however short it was."""
+
+        def ran() -> bool:
+            return any("running" in _state(status, name) for status in self.history[self._looked_at :])
+
+        await self._owner.store.until(ran)
+        self._looked_at = len(self.history) - 1
 
     async def waiting(self, reason: str, name: str = "base") -> dict[str, Any]:
         await self._owner.store.until(lambda: self.state(name).get("waiting", {}).get("reason") == reason)
@@ -159,6 +164,16 @@ class Pod:
         """Deletes the pod and waits until it is gone."""
         await self._owner.node.stop_pod(self.manifest, grace_seconds)
         await self._owner.store.until(lambda: self.uid in self._owner.store.removed)
+
+
+def _container(status: Mapping[str, Any], name: str) -> dict[str, Any]:
+    everyone = [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]
+    return next((entry for entry in everyone if entry["name"] == name), {"state": {}})
+
+
+def _state(status: Mapping[str, Any], name: str) -> dict[str, Any]:
+    state: dict[str, Any] = _container(status, name)["state"]
+    return state
 
 
 class Output:

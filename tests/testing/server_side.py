@@ -184,7 +184,7 @@ class Events:
     answer: aiohttp.ClientResponse
 
     async def next(self) -> dict[str, Any] | None:
-        line = await asyncio.wait_for(self.answer.content.readline(), 10)
+        line = await asyncio.wait_for(self.answer.content.readline(), 60)
         return json.loads(line) if line else None
 
     async def rest(self) -> list[dict[str, Any]]:
@@ -211,7 +211,7 @@ def pod(name: str, *, labels: Mapping[str, str] | None = None, **spec: Any) -> d
 
 async def eventually(condition: Callable[[], object]) -> None:
     """Waits for what another thread is about to do."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.005)

@@ -18,6 +18,13 @@ async def node() -> AsyncIterator[NodeUnderTest]:
         yield under_test
 
 
+@pytest.fixture
+async def patient() -> AsyncIterator[NodeUnderTest]:
+    """A node that starts a container a second time, and does not get to a third."""
+    async with running_node(backoff_seconds=200) as under_test:
+        yield under_test
+
+
 def counting(script: str) -> str:
     """A script that knows, by a volume at /work, which run of the container it is."""
     return f"echo x >> /work/runs; run=$(wc -l < /work/runs); echo run $run; {script}"
@@ -45,6 +52,12 @@ async def test_always_restarts_after_success_too(node: NodeUnderTest) -> None:
     await node.store.until(lambda: pod.container().get("restartCount", 0) >= 3)
     assert {status["phase"] for status in pod.history} == {"Pending", "Running"}
     await pod.stop(0)
+
+
+async def test_a_pod_that_is_deleted_between_two_runs_ended_as_the_last_of_them(patient: NodeUnderTest) -> None:
+    pod = await patient.run("true", restartPolicy="Always")
+    await pod.waiting("CrashLoopBackOff")
+    await pod.stop(0)
     assert pod.status["phase"] == "Succeeded"
 
 
@@ -56,11 +69,11 @@ async def test_never_restarts_nothing(node: NodeUnderTest) -> None:
         await pod.log(previous=True)
 
 
-async def test_a_crash_loop_is_told(node: NodeUnderTest) -> None:
-    pod = await node.run("sh", "-c", "echo crash; exit 3", restartPolicy="Always")
+async def test_a_crash_loop_is_told(patient: NodeUnderTest) -> None:
+    pod = await patient.run("sh", "-c", "echo crash; exit 3", restartPolicy="Always")
     waiting = await pod.waiting("CrashLoopBackOff")
     label = f"{pod.manifest['metadata']['name']}_default({pod.uid})"
-    assert waiting["message"] == f"back-off 50ms restarting failed container=base pod={label}"
+    assert waiting["message"] == f"back-off 3m20s restarting failed container=base pod={label}"
     waits = [entry for entry in pod.history if "waiting" in entry["containerStatuses"][0]["state"] and "podIP" in entry]
     first = next(entry["containerStatuses"][0] for entry in waits if entry["containerStatuses"][0]["lastState"])
     assert first["lastState"]["terminated"]["exitCode"] == 3
@@ -68,7 +81,7 @@ async def test_a_crash_loop_is_told(node: NodeUnderTest) -> None:
     assert first["ready"] is False
     assert pod.status["phase"] == "Running"
     message = f"Back-off restarting failed container base in pod {label}"
-    assert ("Warning", "BackOff", message, "spec.containers{base}") in node.store.events
+    assert ("Warning", "BackOff", message, "spec.containers{base}") in patient.store.events
     assert await pod.log() == "crash\n"
     await pod.stop(0)
     assert pod.state()["terminated"]["exitCode"] == 3
@@ -109,9 +122,13 @@ async def test_an_init_container_is_restarted_until_it_succeeds(node: NodeUnderT
 
 
 async def test_followers_end_with_the_run_they_follow(node: NodeUnderTest) -> None:
-    pod = await node.run("sh", "-c", counting("sleep 0.1; exit 1"), **WORK, restartPolicy="Always")
-    await pod.running()
-    assert await asyncio.wait_for(pod.log(follow=True), 10) == "run 1\n"
+    script = counting("until [ -e /work/go ]; do sleep 0.01; done; exit 1")
+    pod = await node.run("sh", "-c", script, **WORK, restartPolicy="Always")
+    await pod.said("run 1")
+    log = asyncio.create_task(pod.log(follow=True))
+    await asyncio.sleep(0)
+    await pod.exec("touch", "/work/go")
+    assert await asyncio.wait_for(log, 60) == "run 1\n"
     await pod.stop(0)
 
 

@@ -92,7 +92,7 @@ def test_a_watch(core: Any) -> None:
     watcher = watch.Watch()
     phases = []
     core.create_namespaced_pod(NAMESPACE, pod("a", "true"))
-    for event in watcher.stream(core.list_namespaced_pod, NAMESPACE, timeout_seconds=10):
+    for event in watcher.stream(core.list_namespaced_pod, NAMESPACE, timeout_seconds=60):
         phases.append((event["type"], event["object"].status.phase))
         if phases[-1][1] == "Succeeded":
             watcher.stop()
@@ -135,7 +135,7 @@ def test_an_exec_with_input_and_exit_code(core: Any, cluster: EmbeddedCluster) -
     script = "read line; echo got $line; echo oh >&2; exit 7"
     with executed(core, "a", "sh", "-c", script, stdin=True) as socket:
         socket.write_stdin("it\n")
-        socket.run_forever(timeout=10)
+        socket.run_forever(timeout=60)
         assert (socket.read_stdout(), socket.read_stderr(), socket.returncode) == ("got it\n", "oh\n", 7)
 
 
@@ -143,7 +143,7 @@ def test_an_exec_in_a_pod_that_ended_fails(core: Any, cluster: EmbeddedCluster) 
     core.create_namespaced_pod(NAMESPACE, pod("a", "true"))
     cluster.wait_until(ended)
     with executed(core, "a", "true") as socket:
-        socket.run_forever(timeout=10)
+        socket.run_forever(timeout=60)
         status = json.loads(socket.read_channel(3))
     assert status["message"].endswith('unable to upgrade connection: container not found ("base")')
 
@@ -152,7 +152,7 @@ def test_a_large_output_arrives_whole(core: Any, cluster: EmbeddedCluster) -> No
     core.create_namespaced_pod(NAMESPACE, pod("a", "sleep", "60"))
     cluster.wait_until(running)
     with executed(core, "a", "sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x") as socket:
-        socket.run_forever(timeout=10)
+        socket.run_forever(timeout=60)
         assert socket.read_stdout() == "x" * 1_000_000
 
 

@@ -30,7 +30,7 @@ from kpo_multicluster.testing.runtime.spec import Command, ContainerSpec, encode
 _logger = logging.getLogger(__name__)
 
 _BOOT: Final = "import sys; sys.path.insert(0, sys.argv[1]); from inside.keeper import main; main()"
-_START_SECONDS: Final = 20.0
+_START_SECONDS: Final = 60.0
 _STATUS_BYTES: Final = 16 * 1024
 _PIPE_BYTES: Final = 1024 * 1024
 _F_SETPIPE_SZ: Final = 1031
@@ -121,9 +121,10 @@ class LocalRuntime:
         """Starts a container; its `process` tells how that went.
 
         Raises:
-            ConnectionError: what holds the containers is gone, with all of them.
+            ConnectionError: what holds the containers is gone, with all of them; the log is closed.
         """
         if self._control is None:
+            log.close()
             raise ConnectionError("the process that holds the containers has ended, and no container can be started")
         pipes = Pipes(stdin=False, tty=spec.command.tty)
         for fd in pipes.outputs.values():

@@ -20,6 +20,8 @@ MAX_PIECE_BYTES: Final = 16 * 1024
 TIME_BYTES: Final = 30
 _KEPT_FILES: Final = 5
 _READ_BYTES: Final = 256 * 1024
+# A pipe holds a mebibyte at most. Whoever still writes to it after its container's end is not waited for.
+_FULL_PIPE_READS: Final = 8
 _NAMES: Final = {STDOUT: b"stdout", STDERR: b"stderr"}
 
 
@@ -149,15 +151,20 @@ class LogPump:
             self._loop.add_reader(fd, self._read, stream, fd)
 
     def stop(self) -> None:
-        """Gives up on streams that are still open."""
-        for stream in tuple(self._fds):
-            self._end(stream)
+        """Gives up on streams that are still open, but not on what is already in them."""
+        for stream, fd in tuple(self._fds.items()):
+            for _ in range(_FULL_PIPE_READS):
+                if stream not in self._fds or not self._read(stream, fd):
+                    break
+            if stream in self._fds:
+                self._end(stream)
 
-    def _read(self, stream: int, fd: int) -> None:
+    def _read(self, stream: int, fd: int) -> bool:
+        """Takes what there is; whether there was anything."""
         try:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             # A terminal's side of it: EIO once the last process of the other side is gone.
             data = b""
@@ -165,6 +172,7 @@ class LogPump:
             self._log.write(stream, data)
         else:
             self._end(stream)
+        return bool(data)
 
     def _end(self, stream: int) -> None:
         fd = self._fds.pop(stream)
