@@ -6,10 +6,11 @@ Imported by the Airflow edge only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from airflow import __version__ as airflow_version
-from airflow.sdk import BaseHook, BaseOperator, Context
+from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.log import mask_secret
 
 try:
@@ -45,6 +46,7 @@ __all__ = [
     "AirflowTaskTimeout",
     "BaseHook",
     "BaseOperator",
+    "BaseOperatorLink",
     "Context",
     "TaskDeferralError",
     "TaskDeferralTimeout",
@@ -55,6 +57,7 @@ __all__ = [
     "mask_secret",
     "mask_secret_async",
     "pod_mutation_hooks",
+    "tell_timing",
 ]
 
 
@@ -87,3 +90,13 @@ def pod_mutation_hooks() -> list[Callable[..., object]]:
         return []
     hooks = plugins.hook.pod_mutation_hook.get_hookimpls()
     return [hook.function for hook in hooks if not hook.function.__module__.startswith("airflow.policies")]
+
+
+def tell_timing(name: str, seconds: float, tags: dict[str, str]) -> None:
+    """Tells Airflow's metrics how long something took."""
+    try:
+        from airflow.sdk.observability.stats import Stats
+    except ImportError:  # before 3.2
+        from airflow.stats import Stats  # type: ignore[no-redef, import-not-found, unused-ignore]
+
+    Stats.timing(name, timedelta(seconds=seconds), tags=tags)

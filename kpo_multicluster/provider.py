@@ -41,6 +41,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {"integration-name": "kpo-multicluster", "python-modules": ["kpo_multicluster.triggers.pod"]},
         ],
+        "extra-links": ["kpo_multicluster.operators.links.PodConsoleLink"],
         "task-decorators": [
             {"name": "pod", "class-name": "kpo_multicluster.decorators.pod.pod_task"},
             {"name": "pod_cmd", "class-name": "kpo_multicluster.decorators.pod_cmd.pod_cmd_task"},

@@ -33,6 +33,7 @@ def test_the_classes_it_names_exist() -> None:
     info = get_provider_info()
     named = [entry["hook-class-name"] for entry in info["connection-types"]]
     named += [entry["class-name"] for entry in info["task-decorators"]]
+    named += info["extra-links"]
     for path in named:
         module, _, name = path.rpartition(".")
         assert callable(getattr(importlib.import_module(module), name)), path

@@ -13,6 +13,7 @@ from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.hooks.fields import as_flag
 from kpo_multicluster.hooks.kubernetes import KubernetesHook
 from kpo_multicluster.operators.checks import check_kind_of
+from kpo_multicluster.operators.links import PodConsoleLink
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.raised import airflow_errors
 
@@ -26,6 +27,8 @@ class CloudPodOperator(KubernetesPodOperator):
         cluster_options: further options of the cluster, under the names that the function of `kpo_multicluster.clouds`
             takes them by.
     """
+
+    operator_extra_links = (PodConsoleLink(),)
 
     # The function of kpo_multicluster.clouds that makes the reference, the argument that names the connection, and the
     # id that this argument has where none is given.

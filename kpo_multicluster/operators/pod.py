@@ -27,6 +27,7 @@ from kpo_multicluster.operators.checks import (
     names_of_containers,
 )
 from kpo_multicluster.operators.enums import OnKillAction, PodEventType, XComTransport
+from kpo_multicluster.operators.links import PodConsoleLink, has_console
 from kpo_multicluster.operators.objects import PodObject
 from kpo_multicluster.operators.parsing import check_operator
 from kpo_multicluster.operators.pod_memory import POD_IDENTIFIER_STATE_KEY
@@ -206,6 +207,8 @@ class KubernetesPodOperator(PodTemplates, UncalledMethods):
         if cluster is not None:
             check_kind_of("cluster", cluster, ClusterRef, "made by a function of kpo_multicluster.cluster")
             check_kind(cluster)
+        if has_console(cluster):
+            self.operator_extra_links = (PodConsoleLink(),)
         self.cluster = cluster
         self.kubernetes_conn_id = kubernetes_conn_id
         self.in_cluster = in_cluster

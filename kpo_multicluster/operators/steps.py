@@ -13,11 +13,13 @@ from kpo_multicluster.airflow_names import AirflowSkipException, Context, TaskDe
 from kpo_multicluster.errors import ForbiddenError, KpoMulticlusterError, PodLostError, PodRunError, XComError
 from kpo_multicluster.operators.callback_calls import CallbackCalls
 from kpo_multicluster.operators.enums import LossCause, OnKillAction, XComTransport
+from kpo_multicluster.operators.links import push_link
 from kpo_multicluster.operators.objects import PodObject, as_pod, readable, v1_pod
 from kpo_multicluster.operators.parsing import check_operator
 from kpo_multicluster.operators.pod_choice import PodChoice
 from kpo_multicluster.operators.refusals import explaining_refusals
 from kpo_multicluster.operators.session import PodSession
+from kpo_multicluster.operators.timings import timings_told
 from kpo_multicluster.operators.xcom import push_result, result_from_message
 from kpo_multicluster.pods.engine import EngineStopped
 from kpo_multicluster.pods.outcome import judge
@@ -141,7 +143,8 @@ class PodSteps(PodChoice):
                 raise
             break
         self._see(session)
-        self.post_complete_action(pod=self.pod, remote_pod=self.remote_pod, context=context, result=result)
+        with timings_told(as_pod(self.remote_pod), self.base_container_name, context["ti"]):
+            self.post_complete_action(pod=self.pod, remote_pod=self.remote_pod, context=context, result=result)
         return result
 
     def _given_request(self) -> PodObject | None:
@@ -205,6 +208,7 @@ class PodSteps(PodChoice):
         # Pushed now, so that they are there when the run fails.
         context["ti"].xcom_push(key="pod_name", value=metadata["name"])
         context["ti"].xcom_push(key="pod_namespace", value=metadata["namespace"])
+        push_link(self, context["ti"])
         self._tell("on_pod_creation", session, context)
 
     def _hand_over(self, session: PodSession, context: Context, relaunches_left: int) -> None:
