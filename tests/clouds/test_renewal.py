@@ -19,7 +19,7 @@ __all__ = ["lines", "run"]
 
 pytestmark = pytest.mark.timeout(180)
 
-LIFE_SECONDS = 6
+LIFE_SECONDS = 4
 
 
 @pytest.fixture
