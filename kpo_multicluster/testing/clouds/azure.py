@@ -261,12 +261,12 @@ class FakeAzure:
 
     def add_cluster(
         self,
-        name: str,
+        name: str | AzureName,
         *,
         cluster: EmbeddedCluster | None = None,
-        at: AzureName | None = None,
         server_id: str = SERVER_ID,
         server: str = "https://gpu.hcp.example:443",
+        ca_pem: str | None = None,
         user: Mapping[str, Any] | None = None,
         admin: Mapping[str, Any] | None = None,
         **properties: Any,
@@ -274,20 +274,19 @@ class FakeAzure:
         """Adds or replaces a cluster.
 
         Args:
-            name: of it.
+            name: of it, or that with its subscription and resource group in place of the default ones.
             cluster: whose API server it is; it runs, and takes this one's tokens from now on. Its administrator is the
                 local account.
-            at: subscription and resource group, in place of the default ones.
             server_id: the application its tokens are for.
             server: URL of its API server, where no cluster is given.
+            ca_pem: CA of its API server; default that cluster's, or this Azure's own.
             user: of the kubeconfig that Azure writes, in place of one that calls kubelogin.
             admin: the user of the kubeconfig that Azure writes for the local account.
             **properties: of a managed cluster in JSON form; None leaves one out.
         """
-        where = at or AzureName(DEFAULT_SUBSCRIPTION, DEFAULT_GROUP, name)
-        ca_pem = self.ca_pem
+        where = AzureName(DEFAULT_SUBSCRIPTION, DEFAULT_GROUP, name) if isinstance(name, str) else name
         if cluster is not None:
-            server, ca_pem = cluster.server, cluster.ca_pem
+            server, ca_pem = cluster.server, ca_pem or cluster.ca_pem
             admin = admin or cluster.kubeconfig(certificate=True)["users"][0]["user"]
         whole = {
             "provisioningState": "Succeeded",
@@ -298,10 +297,10 @@ class FakeAzure:
             **properties,
         }
         whole = {key: value for key, value in whole.items() if value is not None}
-        profile = whole.get("aadProfile")
-        kubeconfigs = {"User": _kubeconfig(name, server, ca_pem, user or self._kubelogin(server_id))}
+        profile, ca_pem = whole.get("aadProfile"), ca_pem or self.ca_pem
+        kubeconfigs = {"User": _kubeconfig(where.name, server, ca_pem, user or self._kubelogin(server_id))}
         if admin is not None:
-            kubeconfigs["Admin"] = _kubeconfig(name, server, ca_pem, admin)
+            kubeconfigs["Admin"] = _kubeconfig(where.name, server, ca_pem, admin)
         self._arm.add(ManagedCluster(where, "westeurope", whole, kubeconfigs))
         tenant = str(profile.get("tenantID")) if isinstance(profile, dict) else ""
         handle = AzureCluster(self, where, server_id if profile else "", tenant)

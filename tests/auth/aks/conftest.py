@@ -36,7 +36,7 @@ def add_gpu(azure: FakeAzure) -> Callable[..., AzureCluster]:
     """Adds, or replaces, the cluster that the tests look up."""
 
     def add(user: Any = None, **properties: Any) -> AzureCluster:
-        return azure.add_cluster("gpu", at=AzureName(SUBSCRIPTION, "ml", "gpu"), user=user, **properties)
+        return azure.add_cluster(AzureName(SUBSCRIPTION, "ml", "gpu"), user=user, **properties)
 
     return add
 
