@@ -73,7 +73,10 @@ class CloudPodOperator(KubernetesPodOperator):
         check_kind_of("cluster_options", self.cluster_options, (Mapping, str, type(None)), "a mapping of options")
         self._read_flags()
         if not _awaits_rendering([getattr(self, name) for name in (*self._naming, "cluster_options")]):
-            self._named(getattr(self, self._conn_id_argument) or None)
+            ref = self._named(getattr(self, self._conn_id_argument) or None)
+            if self.deferrable:
+                # Refuses what must not be stored.
+                ref.to_json()
 
     def _named(self, conn_id: str | None) -> ClusterRef:
         options = self.cluster_options or {}

@@ -15,6 +15,9 @@ from kpo_multicluster.callbacks import KubernetesPodOperatorCallback
 from kpo_multicluster.decorators.pod import pod_task
 from kpo_multicluster.errors import ConfigurationError, PodFailedError, PodLostError
 from kpo_multicluster.testing import EmbeddedCluster
+from tests.operators.deferring import execute_deferred, quiet
+
+from .conftest import FakeTaskInstance
 
 Where = dict[str, Any]
 Run = Callable[..., Any]
@@ -53,6 +56,14 @@ def test_nothing_is_returned_by_a_function_that_returns_nothing(
     assert any(line.endswith("done it") for line in lines())
     # No sidecar, no reading of a result.
     assert "exec" not in pods.requests.counts()
+
+
+def test_deferred(where: Where) -> None:
+    def f(number: int) -> int:
+        return number * 23
+
+    operator = quiet(made(f, {**where, "deferrable": True}, 2).operator)
+    assert execute_deferred(operator, {"ti": FakeTaskInstance()}) == 46
 
 
 def test_a_result_that_is_asked_for_and_turns_out_to_be_none(where: Where, run: Run) -> None:

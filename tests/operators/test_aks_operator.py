@@ -15,7 +15,8 @@ from kpo_multicluster.operators.aks import AksPodOperator
 from kpo_multicluster.testing import EmbeddedCluster, User
 from kpo_multicluster.testing.clouds.azure import DEFAULT_GROUP, DEFAULT_SUBSCRIPTION, FakeAzure
 
-from .conftest import FakeTaskInstance, context_of, quiet
+from .conftest import FakeTaskInstance, context_of
+from .deferring import Execute, quiet
 
 CLIENT = "11111111-aaaa"
 ID = "/subscriptions/s/resourceGroups/ml/providers/Microsoft.ContainerService/managedClusters/gpu"
@@ -41,7 +42,7 @@ def azure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeAzure
 
 @pytest.mark.parametrize("admin", [False, True])
 def test_a_pod_runs_where_the_rendered_arguments_say(
-    azure: FakeAzure, lines: Callable[[], list[str]], admin: bool
+    azure: FakeAzure, execute: Execute, lines: Callable[[], list[str]], admin: bool
 ) -> None:
     application = azure.add_application(CLIENT, secret="s3cr3t")
     with EmbeddedCluster("gpu") as cluster:
@@ -60,7 +61,7 @@ def test_a_pod_runs_where_the_rendered_arguments_say(
             )
         context = context_of(FakeTaskInstance("task"), where="gpu", who="azure_remote")
         quiet(operator).render_template_fields(context)
-        operator.execute(context)
+        execute(operator, context)
         assert any(line.endswith("I am on AKS") for line in lines())
         users = {request.user for request in cluster.requests.records()}
         assert users == {"admin" if admin else application.name}

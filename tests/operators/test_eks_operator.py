@@ -16,7 +16,8 @@ from kpo_multicluster.testing import EmbeddedCluster, User
 from kpo_multicluster.testing.clouds.verify_eks import AccessKey, EksTokenVerifier
 
 from .cloud_signatures import check_signature, installed
-from .conftest import FakeTaskInstance, context_of, quiet
+from .conftest import FakeTaskInstance, context_of
+from .deferring import Execute, quiet
 
 ARN = "arn:aws:iam::111111111111:user/airflow"
 KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
@@ -45,7 +46,7 @@ def test_it_takes_what_the_amazon_provider_s_takes() -> None:
 
 
 def test_a_pod_runs_where_the_rendered_arguments_say(
-    aws_cluster: EmbeddedCluster, lines: Callable[[], list[str]]
+    aws_cluster: EmbeddedCluster, execute: Execute, lines: Callable[[], list[str]]
 ) -> None:
     with DAG("dag", schedule=None):
         operator = make(
@@ -61,7 +62,7 @@ def test_a_pod_runs_where_the_rendered_arguments_say(
     context = context_of(FakeTaskInstance("task"), where="gpu", who="aws_remote", ca=aws_cluster.ca_pem)
     quiet(operator).render_template_fields(context)
     assert (operator.name, operator.pod_name, operator.in_cluster) == ("says-gpu", "says-gpu", False)
-    operator.execute(context)
+    execute(operator, context)
     assert any(line.endswith("I am on EKS") for line in lines())
     assert context["ti"].pushed["pod_name"].startswith("says-gpu-")
     assert {request.user for request in aws_cluster.requests.records()} == {ARN}
@@ -134,6 +135,11 @@ def test_defaults_are_those_of_the_provider_s_operator() -> None:
 def test_what_cannot_work_is_refused_when_the_dag_is_parsed(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make(**arguments)
+
+
+def test_what_would_be_stored_is_refused_when_it_is_secret() -> None:
+    # Nothing of an EKS cluster is; the connection's keys are looked up again where the task is deferred to.
+    assert make(deferrable=True, aws_conn_id="aws_remote").hook.cluster_ref.portable
 
 
 def test_what_a_template_becomes_is_checked_when_it_is_known() -> None:

@@ -15,7 +15,8 @@ from kpo_multicluster.testing import EmbeddedCluster, User
 from kpo_multicluster.testing.clouds.google import FakeGoogle
 
 from .cloud_signatures import check_signature, installed
-from .conftest import FakeTaskInstance, context_of, quiet
+from .conftest import FakeTaskInstance, context_of
+from .deferring import Execute, quiet
 
 ACCOUNT = "airflow@my-project.iam.gserviceaccount.com"
 PODS = "pods@my-project.iam.gserviceaccount.com"
@@ -57,7 +58,12 @@ def test_it_takes_what_the_google_provider_s_takes() -> None:
 
 @pytest.mark.parametrize(("chain", "user"), [(None, ACCOUNT), (PODS, PODS), ([PODS], PODS)])
 def test_a_pod_runs_where_the_rendered_arguments_say(
-    google: FakeGoogle, gke_cluster: EmbeddedCluster, lines: Callable[[], list[str]], chain: Any, user: str
+    google: FakeGoogle,
+    gke_cluster: EmbeddedCluster,
+    execute: Execute,
+    lines: Callable[[], list[str]],
+    chain: Any,
+    user: str,
 ) -> None:
     with DAG("dag", schedule=None):
         operator = make(
@@ -74,7 +80,7 @@ def test_a_pod_runs_where_the_rendered_arguments_say(
     context = context_of(FakeTaskInstance("task"), where="gpu", who="gcp_remote")
     quiet(operator).render_template_fields(context)
     assert operator.use_internal_ip is False
-    operator.execute(context)
+    execute(operator, context)
     assert any(line.endswith("I am on GKE") for line in lines())
     assert {request.user for request in gke_cluster.requests.records()} == {user}
 
@@ -114,6 +120,10 @@ def test_a_key_of_one_s_own_goes_before_the_default_connection(monkeypatch: pyte
         ({"location": ""}, "The GKE cluster .* names no location"),
         ({"cluster_name": "projects/q/locations/europe-west1/clusters/gpu"}, "has the project 'p', but .* 'q'"),
         ({"use_dns_endpoint": "perhaps"}, "Argument use_dns_endpoint of .* must be true or false, not 'perhaps'"),
+        (
+            {"deferrable": True, "gcp_conn_id": None, "cluster_options": {"key_json": "secret"}},
+            "arguments of GKEStartPodOperator 'task' holds key_json inline, which must not be stored",
+        ),
         ({"cluster_options": {"endpoint": "internal"}}, "has the endpoint 'internal'; it must be one of"),
     ],
 )

@@ -17,7 +17,8 @@ from kpo_multicluster.operators.timings import phase_seconds
 from kpo_multicluster.testing import EmbeddedCluster, User
 from kpo_multicluster.testing.clouds.google import FakeGoogle
 
-from .conftest import FakeTaskInstance, Ran, context_of, quiet
+from .conftest import FakeTaskInstance, Ran, context_of
+from .deferring import Execute, quiet
 
 ELSEWHERE = "https://10.0.0.1"
 ACCOUNT = "airflow@my-project.iam.gserviceaccount.com"
@@ -75,7 +76,9 @@ def google() -> Iterator[FakeGoogle]:
         yield google
 
 
-def test_it_is_left_as_soon_as_there_is_a_pod(google: FakeGoogle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_left_as_soon_as_there_is_a_pod(
+    google: FakeGoogle, execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import json
 
     with EmbeddedCluster("gpu") as cluster:
@@ -95,7 +98,7 @@ def test_it_is_left_as_soon_as_there_is_a_pod(google: FakeGoogle, monkeypatch: p
         links: Any = operator.operator_extra_links
         (link,) = links
         assert link.get_link(operator, ti_key=None) == ""
-        operator.execute(context_of(ti))
+        execute(operator, context_of(ti))
         url = link.get_link(operator, ti_key=None)
     assert url.endswith(f"/europe-west1/gpu/default/{ti.pushed['pod_name']}/details?project=my-project")
     assert seen == [url]
