@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 
 from kpo_multicluster.testing.interfaces import STDERR, STDOUT, LogOptions
+from kpo_multicluster.testing.runtime import descriptors
 from kpo_multicluster.testing.runtime.log_reader import read_log, since_seconds_of
-from kpo_multicluster.testing.runtime.logs import MAX_PIECE_BYTES, ContainerLog
+from kpo_multicluster.testing.runtime.logs import MAX_PIECE_BYTES, ContainerLog, LogPump
 
 SECOND = 1_000_000_000
+F_SETPIPE_SZ = 1031
 START = 1_700_000_000 * SECOND  # 2023-11-14T22:13:20Z
 
 
@@ -222,6 +225,22 @@ async def test_a_follower_that_falls_behind_goes_on_with_the_oldest_file_left(tm
     assert lines[-1] == "line 199"
     assert lines != [f"line {number}" for number in range(1, 200)]
     assert lines == sorted(lines, key=lambda line: int(line.split()[1]))
+
+
+async def test_a_pump_that_is_stopped_takes_what_is_in_the_pipes(tmp_path: Path) -> None:
+    log = ContainerLog(tmp_path, "base")
+    reader, writer = descriptors.pipe()
+    for fd in (reader, writer):
+        os.set_blocking(fd, False)
+    fcntl.fcntl(writer, F_SETPIPE_SZ, 1024 * 1024)
+    block = b"x" * 1023 + b"\n"
+    for _ in range(1000):
+        os.write(writer, block)
+    # Someone goes on holding its other end, as what outlives a container may.
+    LogPump(log, {STDOUT: reader}).stop()
+    assert log.closed
+    assert await read(log) == block.decode() * 1000
+    descriptors.close(writer)
 
 
 async def test_a_log_removed_before_it_is_read_is_empty(log: ContainerLog) -> None:
