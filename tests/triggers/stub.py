@@ -40,7 +40,7 @@ class StubServer:
         app = web.Application()
         app.router.add_get("/api/v1/namespaces/default/pods", self._collection)
         app.router.add_get("/api/v1/namespaces/default/pods/{name}", self._pod)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
