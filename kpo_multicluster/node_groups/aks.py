@@ -22,10 +22,10 @@ from kpo_multicluster.errors import ConfigurationError, ConnectError, Credential
 from kpo_multicluster.node_groups import aks_rules
 from kpo_multicluster.node_groups.comparison import Comparison
 from kpo_multicluster.node_groups.group import BusyError, Change, ExistsError, Issue, NodeGroup, Phase, Progress
+from kpo_multicluster.node_groups.placement import NODE_LABELS
 from kpo_multicluster.node_groups.spec import NodeGroupSpec
 from kpo_multicluster.node_groups.taints import Taint
 
-NODE_LABEL = "kubernetes.azure.com/agentpool"
 _API_VERSION = "2025-10-01"
 _PHASES = {
     "creating": Phase.CREATING,
@@ -249,7 +249,7 @@ class AksCloud:
             labels=there.get("nodeLabels") or {},
             taints=tuple(taints | implied),
             tags=there.get("tags") or {},
-            node_label=(NODE_LABEL, name),
+            node_label=(NODE_LABELS[self.kind], name),
             autoscaled=bool(there.get("enableAutoScaling")),
             raw=pool,
         )

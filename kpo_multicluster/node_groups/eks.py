@@ -24,10 +24,10 @@ from kpo_multicluster.errors import ConfigurationError, ConnectError, Credential
 from kpo_multicluster.node_groups import eks_rules
 from kpo_multicluster.node_groups.comparison import Comparison
 from kpo_multicluster.node_groups.group import BusyError, Change, ExistsError, Issue, NodeGroup, Phase, Progress
+from kpo_multicluster.node_groups.placement import NODE_LABELS
 from kpo_multicluster.node_groups.spec import NodeGroupSpec
 from kpo_multicluster.node_groups.taints import Taint
 
-NODE_LABEL = "eks.amazonaws.com/nodegroup"
 _USABLE_STATES = ("ACTIVE", "UPDATING")
 _PHASES = {
     "CREATING": Phase.CREATING,
@@ -263,6 +263,6 @@ class EksCloud:
             labels=there.get("labels") or {},
             taints=tuple(Taint.from_object(taint) for taint in there.get("taints") or ()),
             tags=there.get("tags") or {},
-            node_label=(NODE_LABEL, name),
+            node_label=(NODE_LABELS[self.kind], name),
             raw=there,
         )

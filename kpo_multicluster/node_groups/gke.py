@@ -23,10 +23,10 @@ from kpo_multicluster.errors import ConfigurationError, ConnectError
 from kpo_multicluster.node_groups import gke_rules
 from kpo_multicluster.node_groups.comparison import Comparison
 from kpo_multicluster.node_groups.group import BusyError, Change, ExistsError, Issue, NodeGroup, Phase, Progress
+from kpo_multicluster.node_groups.placement import NODE_LABELS
 from kpo_multicluster.node_groups.spec import NodeGroupSpec
 from kpo_multicluster.node_groups.taints import Taint
 
-NODE_LABEL = "cloud.google.com/gke-nodepool"
 _PHASES = {
     "PROVISIONING": Phase.CREATING,
     "RUNNING": Phase.ACTIVE,
@@ -247,7 +247,7 @@ class GkeCloud:
             labels=config.get("labels") or {},
             taints=tuple(taints | implied),
             tags=config.get("resourceLabels") or {},
-            node_label=(NODE_LABEL, name),
+            node_label=(NODE_LABELS[self.kind], name),
             autoscaled=bool(scaling.get("enabled")),
             raw=there,
         )

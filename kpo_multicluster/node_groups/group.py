@@ -86,21 +86,6 @@ class NodeGroup:
         """Phrase for messages."""
         return f"node group {self.name!r} of the {self.where}"
 
-    def placement(self, *, gpu_resource: str | None = None, gpus: int = 1) -> dict[str, Any]:
-        """What a pod needs to run on its nodes: `node_selector`, `tolerations` and, for GPUs, `resources`.
-
-        Args:
-            gpu_resource: to ask for; None for a pod without GPUs.
-            gpus: how many of them.
-        """
-        placed: dict[str, Any] = {
-            "node_selector": dict([self.node_label]),
-            "tolerations": [taint.toleration() for taint in self.taints if taint.effect != "PreferNoSchedule"],
-        }
-        if gpu_resource is not None:
-            placed["resources"] = {"limits": {gpu_resource: str(gpus)}}
-        return placed
-
     def failure(self, doing: str) -> NodeGroupFailedError:
         """What to raise as it is in trouble.
 
