@@ -15,6 +15,10 @@ import pytest
 from kpo_multicluster.api.client import ApiClient
 from kpo_multicluster.errors import PodLostError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
+from kpo_multicluster.pods.outcome import judge
+from kpo_multicluster.pods.resources import pod_path
+from kpo_multicluster.pods.run import PodRun
+from kpo_multicluster.pods.settings import RunSettings
 
 from ..operators.conftest import FakeTaskInstance, context_of, quiet
 from .clusters import REAL_ONLY, Cluster, NodeOptions
@@ -132,3 +136,28 @@ async def test_a_node_that_falls_silent_keeps_its_pods_on_the_way_out(
     # There is no kubelet that could say that it has ended.
     assert (pod.phase, list(pod.container()["state"])) == ("Running", ["running"])
     assert (await pod.event("NodeNotReady"))["type"] == "Warning"
+
+
+@REAL_ONLY
+async def test_a_run_on_a_node_that_falls_silent_is_lost(
+    cluster: Cluster, api: ApiClient, lost: Callable[[str], Lost]
+) -> None:
+    """No one ever takes the pod away; the run ends a while after its grace period all the same."""
+    emitted: list[Any] = []
+
+    async def emit(item: Any) -> None:
+        emitted.append(item)
+
+    settings = RunSettings("base", follow=("base",), log_drain_seconds=1, node_confirmation_seconds=5)
+    run = PodRun(api, settings, emit)
+    try:
+        await run.adopt(lost("silent").pod)
+        await asyncio.wait_for(run.until_ended(), NOTICED_SECONDS)
+    finally:
+        await run.close()
+    failure = judge(run.pod, "base", deleted=run.monitor.deleted)
+    assert isinstance(failure, PodLostError)
+    assert failure.cause == "node_lost"
+    assert f"node '{lost('silent').node}' has not confirmed" in str(failure)
+    # It is there still: another try of the task begins a new one.
+    assert "deletionTimestamp" in (await api.request("GET", pod_path(run.pod)))["metadata"]
