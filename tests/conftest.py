@@ -30,7 +30,7 @@ for _name in ("KUBECONFIG", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"
     os.environ.pop(_name, None)
     os.environ.pop(_name.lower(), None)
 
-_GRACE_SECONDS = 3.0
+_GRACE_SECONDS = 30.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
