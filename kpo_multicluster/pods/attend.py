@@ -14,11 +14,14 @@ from kpo_multicluster.pods.emitted import Notice
 from kpo_multicluster.pods.hub import PodHub
 from kpo_multicluster.pods.record import RunOutcome, RunRecord
 from kpo_multicluster.pods.run import PodRun
+from kpo_multicluster.pods.settings import RunSettings
 
 # A pod that has run out of time is to end within two seconds of that.
 _LAST_WORDS_SECONDS = 1.0
 _DELETION_SECONDS = 30.0
 _HEARING_SECONDS = 5.0
+# Most pods of a crowd that is created together wait for a while.
+_EVENTS_LATER = 6
 
 
 async def attend(hub: PodHub, record: RunRecord, emit: Callable[[Any], Awaitable[None]]) -> RunOutcome:
@@ -29,8 +32,7 @@ async def attend(hub: PodHub, record: RunRecord, emit: Callable[[Any], Awaitable
         record: of the run.
         emit: is awaited with every LogBatch, Notice and PodEvent.
     """
-    settings = record.settings if record.live else replace(record.settings, follow=())
-    run = PodRun(hub.api, settings, emit, hub.observe)
+    run = PodRun(hub.api, _sparing(record), emit, hub.observe)
     await run.adopt(dict(record.pod))
     steps = asyncio.create_task(_steps(run, record), name=f"run {record.where}")
     try:
@@ -44,6 +46,14 @@ async def attend(hub: PodHub, record: RunRecord, emit: Callable[[Any], Awaitable
         steps.cancel()
         await asyncio.gather(steps, return_exceptions=True)
         await run.close()
+
+
+def _sparing(record: RunRecord) -> RunSettings:
+    """What a run that shares its connection with many may ask for beside."""
+    settings = replace(record.settings, watch_events=False)
+    if settings.tell_events_after_seconds is not None:
+        settings = replace(settings, tell_events_after_seconds=_EVENTS_LATER * settings.tell_events_after_seconds)
+    return settings if record.live else replace(settings, follow=())
 
 
 async def _steps(run: PodRun, record: RunRecord) -> KpoMulticlusterError | None:

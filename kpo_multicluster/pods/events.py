@@ -17,6 +17,7 @@ from kpo_multicluster.pods.resources import events_path
 from kpo_multicluster.pods.status import Pod, uid_of
 
 _LIST_AGAIN_SECONDS = 2.0
+_UNWATCHED_SECONDS = (15.0, 120.0)
 
 
 async def list_events(api: ApiClient, pod: Pod) -> tuple[list[dict[str, Any]], str]:
@@ -30,7 +31,7 @@ async def list_events(api: ApiClient, pod: Pod) -> tuple[list[dict[str, Any]], s
 
 
 async def tell_events(
-    api: ApiClient, pod: Pod, emit: Callable[[Any], Awaitable[None]], *, after_seconds: float
+    api: ApiClient, pod: Pod, emit: Callable[[Any], Awaitable[None]], *, after_seconds: float, watched: bool = True
 ) -> None:
     """Emits each event of the pod once, until cancelled.
 
@@ -39,14 +40,20 @@ async def tell_events(
         pod: whose events.
         emit: is awaited with a PodEvent each, or a Notice if events cannot be read.
         after_seconds: how long to wait before anything is asked for.
+        watched: False lists them at growing intervals, where a connection for each pod would be too much.
     """
     await asyncio.sleep(after_seconds)
     told: set[str] = set()
+    pause, longest = _UNWATCHED_SECONDS
     while True:
         try:
             events, version = await list_events(api, pod)
             for event in events:
                 await _tell(event, told, emit)
+            if not watched:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
+                continue
             watch = api.watch(events_path(pod["metadata"]["namespace"]), resource_version=version, params=_of(pod))
             async with contextlib.aclosing(watch) as changes:
                 async for change in changes:

@@ -194,7 +194,8 @@ class PodRun:
         if after is None:
             yield
             return
-        telling = asyncio.create_task(tell_events(self.api, self.pod, self._emit, after_seconds=after), name="events")
+        events = tell_events(self.api, self.pod, self._emit, after_seconds=after, watched=self.settings.watch_events)
+        telling = asyncio.create_task(events, name="events")
         try:
             yield
         finally:

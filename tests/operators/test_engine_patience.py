@@ -29,6 +29,7 @@ def test_a_server_for_which_every_version_is_too_old_is_not_flooded(cluster: Emb
     assert cluster.requests.counts()["watch"] < 12
 
 
+@sync_only
 def test_events_for_which_every_version_is_too_old_are_not_asked_for_in_a_loop(
     cluster: EmbeddedCluster, run: Run
 ) -> None:
