@@ -6,11 +6,12 @@ import base64
 import json
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from kpo_multicluster.cluster import ClusterRef
-from kpo_multicluster.testing.clouds.aws import AwsUser, FakeAws
+from kpo_multicluster.testing.clouds.aws import FakeAws
 from kpo_multicluster.testing.clouds.azure import SERVER_ID, FakeAzure
 from kpo_multicluster.testing.clouds.google import FakeGoogle
 from kpo_multicluster.testing.clouds.identity import Identifier, Identity, TokenRefused
@@ -49,6 +50,10 @@ class Cloud(ABC):
     name: str
     group = ""
 
+    def __init__(self, set_variable: Callable[[str, str], None]) -> None:
+        # Keys are named by a ref rather than held by it, so that a deferred task may use it too.
+        self._set_variable = set_variable
+
     @abstractmethod
     def put_cluster(self, server: Server, url: str | None = None, **fields: Any) -> TokenReviewer:
         """Makes a cluster of a new name of an API server, which trusts this cloud from now on.
@@ -77,7 +82,8 @@ class Google(Cloud):
 
     name = "gke"
 
-    def __init__(self, google: FakeGoogle) -> None:
+    def __init__(self, google: FakeGoogle, set_variable: Callable[[str, str], None]) -> None:
+        super().__init__(set_variable)
         self._google = google
 
     def put_cluster(self, server: Server, url: str | None = None, **fields: Any) -> TokenReviewer:
@@ -87,8 +93,8 @@ class Google(Cloud):
 
     def caller(self, who: str, *, in_team: bool = False) -> Caller:
         email = f"{who}@my-project.iam.gserviceaccount.com"
-        account = self._google.add_service_account(email)
-        return Caller(email, self._cluster.ref(key_json=json.dumps(account.key())), email)
+        self._set_variable(f"KEY_OF_{who}", json.dumps(self._google.add_service_account(email).key()))
+        return Caller(email, self._cluster.ref(key_json=f"env:KEY_OF_{who}"), email)
 
     def stranger(self) -> Caller:
         return self.caller("stranger")
@@ -98,13 +104,22 @@ class Google(Cloud):
 
 
 class Aws(Cloud):
-    """EKS in account B, for roles of that account, which a user of account A assumes; a stranger's is not mapped."""
+    """EKS in account B, for roles of that account, which a user of account A assumes; a stranger's is not mapped.
+
+    Attributes:
+        user: of account A, whose keys this process has.
+        cluster: the cluster.
+        server: its API server.
+    """
 
     name = "eks"
     group = "team:pods"
 
-    def __init__(self, aws: FakeAws, user: AwsUser) -> None:
-        self._aws, self._user = aws, user
+    def __init__(self, aws: FakeAws, set_variable: Callable[[str, str], None]) -> None:
+        super().__init__(set_variable)
+        self._aws, self.user = aws, aws.add_user("airflow", account=ACCOUNT_A)
+        set_variable("AWS_ACCESS_KEY_ID", self.user.access_key)
+        set_variable("AWS_SECRET_ACCESS_KEY", self.user.secret_key)
 
     def put_cluster(self, server: Server, url: str | None = None, **fields: Any) -> TokenReviewer:
         given = {"account": ACCOUNT_B, "endpoint": url or server.url, "ca_pem": server.ca_pem, **fields}
@@ -132,7 +147,7 @@ class Aws(Cloud):
         return f"arn:aws:iam::{ACCOUNT_B}:role/{who}"
 
     def _made(self, who: str) -> Caller:
-        self._aws.add_role(self.role(who), trusted=(self._user.arn,), external_id=EXTERNAL_ID)
+        self._aws.add_role(self.role(who), trusted=(self.user.arn,), external_id=EXTERNAL_ID)
         ref = self.cluster.ref(role_arn=self.role(who), external_id=EXTERNAL_ID, session_name="dag")
         arn = f"arn:aws:sts::{ACCOUNT_B}:assumed-role/{who}/dag"
         return Caller(arn, ref, arn)
@@ -157,7 +172,8 @@ class Azure(Cloud):
     name = "aks"
     group = TEAM
 
-    def __init__(self, azure: FakeAzure) -> None:
+    def __init__(self, azure: FakeAzure, set_variable: Callable[[str, str], None]) -> None:
+        super().__init__(set_variable)
         self._azure = azure
 
     def put_cluster(self, server: Server, url: str | None = None, **fields: Any) -> TokenReviewer:
@@ -174,7 +190,8 @@ class Azure(Cloud):
 
     def _made(self, client_id: str, groups: tuple[str, ...], tenant: str) -> Caller:
         identity = self._azure.add_application(client_id, secret="s3cr3t-value", groups=groups, tenant=tenant)
-        ref = self._cluster.ref(tenant_id=tenant, client_id=client_id, client_secret="s3cr3t-value")
+        self._set_variable("CLIENT_SECRET", "s3cr3t-value")
+        ref = self._cluster.ref(tenant_id=tenant, client_id=client_id, client_secret="env:CLIENT_SECRET")
         return Caller(identity.name, ref, f"{client_id} (object id {identity.name})")
 
     def set_life(self, seconds: int) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from kpo_multicluster.testing import EmbeddedCluster
-from kpo_multicluster.testing.clouds.aws import AwsUser, FakeAws
+from kpo_multicluster.testing.clouds.aws import FakeAws
 from kpo_multicluster.testing.clouds.azure import FakeAzure
 from kpo_multicluster.testing.clouds.google import FakeGoogle
 
 from ..cluster.fixtures import RealClusters, real_clusters
-from .callers import ACCOUNT_A, Aws, Azure, Cloud, Google
+from .callers import Aws, Azure, Cloud, Google
+from .relays import BlockingRelay, relay_to
 from .servers import EmbeddedServer, Server, real_server
 
 __all__ = ["real_clusters"]
@@ -42,6 +43,12 @@ def namespace(server: Server) -> Iterator[str]:
     name = server.make_namespace()
     yield name
     server.delete_namespace(name)
+
+
+@pytest.fixture
+def relay(server: Server) -> Iterator[BlockingRelay]:
+    with relay_to(server.url) as relay:
+        yield relay
 
 
 @pytest.fixture
@@ -79,31 +86,22 @@ def aws(no_one: None) -> Iterator[FakeAws]:
 
 
 @pytest.fixture
-def user(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> AwsUser:
-    """A user of account A, whose keys this process has."""
-    user = aws.add_user("airflow", account=ACCOUNT_A)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", user.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", user.secret_key)
-    return user
-
-
-@pytest.fixture
-def eks_cloud(aws: FakeAws, user: AwsUser, server: Server) -> Aws:
-    cloud = Aws(aws, user)
+def eks_cloud(aws: FakeAws, server: Server, monkeypatch: pytest.MonkeyPatch) -> Aws:
+    cloud = Aws(aws, monkeypatch.setenv)
     cloud.put_cluster(server)
     return cloud
 
 
 @pytest.fixture
-def gke_cloud(google: FakeGoogle, server: Server) -> Google:
-    cloud = Google(google)
+def gke_cloud(google: FakeGoogle, server: Server, monkeypatch: pytest.MonkeyPatch) -> Google:
+    cloud = Google(google, monkeypatch.setenv)
     cloud.put_cluster(server)
     return cloud
 
 
 @pytest.fixture
-def aks_cloud(azure: FakeAzure, server: Server) -> Azure:
-    cloud = Azure(azure)
+def aks_cloud(azure: FakeAzure, server: Server, monkeypatch: pytest.MonkeyPatch) -> Azure:
+    cloud = Azure(azure, monkeypatch.setenv)
     cloud.put_cluster(server)
     return cloud
 

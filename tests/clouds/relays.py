@@ -1,10 +1,11 @@
-"""A relay in front of an API server, run by a thread of its own, for runs that block."""
+"""A relay in front of an API server that is cut now and then, in threads of its own, for runs that block."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from kpo_multicluster.auth.access import ClusterAccess
@@ -55,3 +56,53 @@ def relay_to(url: str) -> Iterator[BlockingRelay]:
         yield BlockingRelay(thread)
     finally:
         thread.stop()
+
+
+class Cutter:
+    """Cuts all connections of a relay at certain moments, in a thread of its own, while in the `with` block.
+
+    Args:
+        relay: whose connections.
+        moments: each tells whether it is time for one more cut.
+        before: done before each.
+        after: done after the last.
+
+    Attributes:
+        cuts: how often there was something to cut.
+    """
+
+    def __init__(
+        self,
+        relay: BlockingRelay,
+        moments: Sequence[Callable[[], bool]],
+        *,
+        before: Callable[[], object] = lambda: None,
+        after: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.cuts = 0
+        self._relay, self._moments, self._before, self._after = relay, moments, before, after
+        self._over = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="cutter")
+
+    def __enter__(self) -> Cutter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        try:
+            for come in self._moments:
+                while not come():
+                    if self._over.wait(0.02):
+                        return
+                self._before()
+                self.cuts += self._relay.cut() > 0
+            self._after()
+        except Exception as failure:
+            self._failure = failure

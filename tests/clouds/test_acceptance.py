@@ -14,9 +14,12 @@ from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ApiError, ForbiddenError, UnauthorizedError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 
-from ..operators.conftest import FakeTaskInstance, Ran, context_of, quiet
+from ..operators.conftest import FakeTaskInstance, Ran, context_of, execute, mode
+from ..operators.deferring import Execute, quiet
 from .callers import Caller, Cloud
 from .servers import Rules, Server
+
+__all__ = ["execute", "mode"]
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -34,13 +37,27 @@ Run = Callable[..., Ran]
 Lines = Callable[[], list[str]]
 
 
+def operator_of(ref: ClusterRef, namespace: str, script: str = "true", **arguments: Any) -> KubernetesPodOperator:
+    given = {"task_id": "task", "image": IMAGE, "cmds": ["sh", "-c"], "arguments": [script], **arguments}
+    return quiet(KubernetesPodOperator(cluster=ref, namespace=namespace, **given))
+
+
 @pytest.fixture
 def run(namespace: str) -> Run:
     def run(ref: ClusterRef, script: str = "true", **arguments: Any) -> Ran:
-        given = {"task_id": "task", "image": IMAGE, "cmds": ["sh", "-c"], "arguments": [script], **arguments}
-        operator = quiet(KubernetesPodOperator(cluster=ref, namespace=namespace, **given))
-        ti = FakeTaskInstance("task")
+        operator, ti = operator_of(ref, namespace, script, **arguments), FakeTaskInstance("task")
         return Ran(operator.execute(context_of(ti)), ti)
+
+    return run
+
+
+@pytest.fixture
+def run_either(namespace: str, execute: Execute) -> Run:
+    """The same, in this process and deferred."""
+
+    def run(ref: ClusterRef, script: str = "true", **arguments: Any) -> Ran:
+        operator, ti = operator_of(ref, namespace, script, **arguments), FakeTaskInstance("task")
+        return Ran(execute(operator, context_of(ti)), ti)
 
     return run
 
@@ -68,14 +85,16 @@ def refused(run: Run, caller: Caller, kind: type[ApiError]) -> str:
     return str(caught.value)
 
 
-def test_a_run(server: Server, cloud: Cloud, namespace: str, run: Run, lines: Lines) -> None:
+def test_a_run(server: Server, cloud: Cloud, namespace: str, run_either: Run, mode: str, lines: Lines) -> None:
     runner = cloud.caller("runner")
     server.allow(namespace, ROLE, user=runner.user)
-    assert run(runner.ref, RESULT, do_xcom_push=True).result == 7
+    assert run_either(runner.ref, RESULT, do_xcom_push=True).result == 7
     assert lines() == ["hello"]
     # Nobody else but this identity, with no more requests than any other.
-    plain = Counter(list=1, create=1, watch=1, log=1, delete=1, exec=1)
-    assert server.asked(namespace, runner.user) == plain
+    asked = server.asked(namespace, runner.user)
+    assert asked["create"] == asked["exec"] == asked["delete"] == 1
+    if mode == "sync":
+        assert asked == Counter(list=1, create=1, watch=1, log=1, delete=1, exec=1)
     assert server.pods(namespace) == []
     told = {review.identity.name for review in server.reviewer.reviews if review.identity is not None}
     assert told == {runner.user}
@@ -91,10 +110,10 @@ def test_a_run_by_the_rights_of_a_group(server: Server, cloud: Cloud, namespace:
     assert other.shown in refused(run, other, ForbiddenError)
 
 
-def test_an_identity_without_rights(server: Server, cloud: Cloud, namespace: str, run: Run) -> None:
+def test_an_identity_without_rights(server: Server, cloud: Cloud, namespace: str, run_either: Run) -> None:
     runner, guest = cloud.caller("runner"), cloud.caller("guest")
     server.allow(namespace, ROLE, user=runner.user)
-    said = refused(run, guest, ForbiddenError)
+    said = refused(run_either, guest, ForbiddenError)
     assert f"knows this caller as '{guest.user}', who may not create pods in the namespace '{namespace}'" in said
     assert guest.shown in said
     assert server.pods(namespace) == []
@@ -106,10 +125,12 @@ def test_an_identity_with_too_few_rights(server: Server, cloud: Cloud, namespace
     assert "may not create pods" in refused(run, reader, ForbiddenError)
 
 
-def test_an_identity_that_the_cluster_does_not_know(server: Server, cloud: Cloud, namespace: str, run: Run) -> None:
+def test_an_identity_that_the_cluster_does_not_know(
+    server: Server, cloud: Cloud, namespace: str, run_either: Run
+) -> None:
     stranger = cloud.stranger()
     server.allow(namespace, ROLE, user=stranger.user)
-    assert stranger.shown in refused(run, stranger, UnauthorizedError)
+    assert stranger.shown in refused(run_either, stranger, UnauthorizedError)
     assert server.pods(namespace) == []
     # It was asked twice: once more with a new token.
     assert all(review.reason for review in server.reviewer.reviews)

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from .callers import Google
-from .relays import BlockingRelay, relay_to
+from .relays import BlockingRelay, Cutter
 from .servers import Server
 from .test_acceptance import ROLE, Lines, Run, lines, run
-from .test_renewal import Cutter, counting
+from .test_renewal import counting
 
 __all__ = ["lines", "run"]
 
 pytestmark = pytest.mark.timeout(180)
 
 OUTAGE_SECONDS = 3.0
-
-
-@pytest.fixture
-def relay(server: Server) -> Iterator[BlockingRelay]:
-    with relay_to(server.url) as relay:
-        yield relay
 
 
 def test_a_run_outlasts_it(
@@ -44,7 +37,7 @@ def test_a_run_outlasts_it(
         server.touch(namespace, "/tmp/enough")
 
     try:
-        with Cutter(relay, lines, [3], before=begin, after=end) as cutter:
+        with Cutter(relay, [lambda: len(lines()) >= 3], before=begin, after=end) as cutter:
             ran = run(runner.ref, counting(0.2, "[ -e /tmp/enough ]"), do_xcom_push=True)
     finally:
         server.end_outage()

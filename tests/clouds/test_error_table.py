@@ -28,7 +28,7 @@ from kpo_multicluster.errors import (
     TLSError,
     UnauthorizedError,
 )
-from kpo_multicluster.testing.clouds.aws import AwsUser, FakeAws
+from kpo_multicluster.testing.clouds.aws import FakeAws
 from kpo_multicluster.testing.clouds.azure import SERVER_ID
 from kpo_multicluster.testing.clouds.verify_eks_users import EksUser
 from kpo_multicluster.testing.tls import Authority
@@ -180,9 +180,7 @@ def test_the_account_of_the_caller_instead_of_the_cluster(eks_cloud: Aws, run: R
     assert "use credentials of the account that the cluster is in, such as a role_arn there" in said
 
 
-def test_a_wrong_cluster_name_beside_a_given_endpoint(
-    server: Server, eks_cloud: Aws, aws: FakeAws, user: AwsUser, run: Run
-) -> None:
+def test_a_wrong_cluster_name_beside_a_given_endpoint(server: Server, eks_cloud: Aws, aws: FakeAws, run: Run) -> None:
     """Nothing looks the cluster up: its API server is the first to refuse, and says nothing but 401."""
     assumed = {"role_arn": eks_cloud.role("runner"), "external_id": EXTERNAL_ID}
     eks_cloud.caller("runner")
@@ -212,9 +210,9 @@ def test_a_clock_that_is_off(eks_cloud: Aws, aws: FakeAws, run: Run, ahead: int,
 
 @pytest.mark.parametrize(("ahead", "way"), [(20, "behind"), (-20, "ahead of")])
 def test_a_clock_that_is_off_where_only_the_cluster_notices(
-    server: Server, eks_cloud: Aws, aws: FakeAws, user: AwsUser, run: Run, ahead: int, way: str
+    server: Server, eks_cloud: Aws, aws: FakeAws, run: Run, ahead: int, way: str
 ) -> None:
-    eks_cloud.cluster.add_user(user.arn)
+    eks_cloud.cluster.add_user(eks_cloud.user.arn)
     aws.skew_seconds = ahead * 60
     said = refused(run, given(eks_cloud, server, eks_cloud.cluster.name.name), UnauthorizedError)
     assert f"The clock of this host is 20 minutes {way} that of AWS, which refuses" in said
@@ -260,8 +258,8 @@ def test_a_session_that_ended_and_is_not_renewed(eks_cloud: Aws, aws: FakeAws) -
 
 
 @once
-def test_credentials_that_aws_no_longer_takes(eks_cloud: Aws, aws: FakeAws, user: AwsUser, run: Run) -> None:
-    aws.delete_key(user.access_key)
+def test_credentials_that_aws_no_longer_takes(eks_cloud: Aws, aws: FakeAws, run: Run) -> None:
+    aws.delete_key(eks_cloud.user.access_key)
     said = refused(run, given(eks_cloud, eks_cloud.server, eks_cloud.cluster.name.name), UnauthorizedError)
     assert "AWS itself refuses the credentials of boto3's default credentials of this process: Invalid" in said
 
@@ -332,7 +330,7 @@ def test_a_service_account_without_rights(server: Server, gke_cloud: Google, nam
     runner = gke_cloud.caller("runner")
     said = refused(run, runner.ref, ForbiddenError)
     assert f"knows this caller as '{runner.user}', who may not create pods in the namespace '{namespace}'" in said
-    assert f"This is {runner.user} (by key_json of the cluster= argument). Grant it the IAM permission" in said
+    assert f"This is {runner.user} (by the environment variable KEY_OF_runner). Grant it the IAM permission" in said
     assert "as roles/container.developer does, or bind a Kubernetes Role to the user" in said
 
 

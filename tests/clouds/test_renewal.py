@@ -2,82 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from kpo_multicluster.testing.clouds.webhook import TokenReviewer
 
 from .callers import Cloud
-from .relays import BlockingRelay, relay_to
-from .servers import EmbeddedServer, Server
-from .test_acceptance import ROLE, Lines, Run, lines, run
+from .relays import BlockingRelay, Cutter
+from .servers import Server
+from .test_acceptance import ROLE, Lines, Run, execute, lines, mode, run, run_either
 
-__all__ = ["lines", "run"]
+__all__ = ["execute", "lines", "mode", "run", "run_either"]
 
 pytestmark = pytest.mark.timeout(180)
 
 LIFE_SECONDS = 4
-
-
-@pytest.fixture
-def relay(server: Server) -> Iterator[BlockingRelay]:
-    with relay_to(server.url) as relay:
-        yield relay
-
-
-class Cutter:
-    """Cuts all connections whenever the task's log has come to certain lines, in a thread of its own.
-
-    Args:
-        relay: whose connections.
-        lines: the log so far.
-        at: how many lines there are at each cut.
-        before: done before each.
-        after: done after the last.
-    """
-
-    def __init__(
-        self,
-        relay: BlockingRelay,
-        lines: Lines,
-        at: list[int],
-        *,
-        before: Callable[[], object] = lambda: None,
-        after: Callable[[], object] = lambda: None,
-    ) -> None:
-        self.cuts = 0
-        self._relay, self._lines, self._at, self._before, self._after = relay, lines, at, before, after
-        self._over = threading.Event()
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._work)
-
-    def __enter__(self) -> Cutter:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def _work(self) -> None:
-        try:
-            self._cut()
-        except Exception as failure:
-            self._failure = failure
-
-    def _cut(self) -> None:
-        for goal in self._at:
-            while len(self._lines()) < goal:
-                if self._over.wait(0.02):
-                    return
-            self._before()
-            self.cuts += self._relay.cut() > 0
-        self._after()
 
 
 def counting(pause_seconds: float, until: str) -> str:
@@ -92,30 +32,63 @@ def fingerprints(reviewer: TokenReviewer) -> tuple[list[str], list[str]]:
     return list(taken), list(dict.fromkeys(review.fingerprint for review in reviewer.reviews if review.reason))
 
 
+def end_tokens(reviewer: TokenReviewer) -> None:
+    """Refuses every token that was shown."""
+    # A cloud may sign the same token twice within a second.
+    time.sleep(1.1)
+    reviewer.revoke_all()
+
+
 @pytest.mark.parametrize("server", ["embedded"], indirect=True)
 def test_every_token_is_revoked_while_the_pod_runs(
-    server: EmbeddedServer, cloud: Cloud, namespace: str, relay: BlockingRelay, run: Run, lines: Lines
+    server: Server, cloud: Cloud, namespace: str, relay: BlockingRelay, run: Run, lines: Lines
 ) -> None:
     """Each cut is followed by 401 for the token that was good so far: one renewal each, no line lost or repeated."""
     reviewer = cloud.put_cluster(server, relay.url)
     runner = cloud.caller("runner")
     server.allow(namespace, ROLE, user=runner.user)
 
-    def expire() -> None:
-        # A cloud may sign the same token twice within a second.
-        time.sleep(1.1)
-        reviewer.revoke_all()
-
-    def enough() -> None:
-        server.touch(namespace, "/tmp/enough")
-
-    with Cutter(relay, lines, [3, 6, 9], before=expire, after=enough) as cutter:
+    with Cutter(
+        relay,
+        [lambda at=at: len(lines()) >= at for at in (3, 6, 9)],  # type: ignore[misc]
+        before=lambda: end_tokens(reviewer),
+        after=lambda: server.touch(namespace, "/tmp/enough"),
+    ) as cutter:
         ran = run(runner.ref, counting(0.1, "[ -e /tmp/enough ]"), do_xcom_push=True)
     assert cutter.cuts == 3
     assert lines() == [str(n) for n in range(1, ran.result + 1)]
     taken, refused = fingerprints(reviewer)
     assert refused == taken[:-1]
     assert len(taken) == 4
+    assert server.pods(namespace) == []
+
+
+@pytest.mark.parametrize("server", ["embedded"], indirect=True)
+@pytest.mark.parametrize("mode", ["deferred"], indirect=True)
+def test_every_token_is_revoked_while_the_task_is_deferred(
+    server: Server, cloud: Cloud, namespace: str, relay: BlockingRelay, run_either: Run, lines: Lines
+) -> None:
+    reviewer = cloud.put_cluster(server, relay.url)
+    runner = cloud.caller("runner")
+    server.allow(namespace, ROLE, user=runner.user)
+
+    def waited_for() -> bool:
+        """Whether the pod runs, and is watched with a token that is good."""
+        phases = [pod.get("status", {}).get("phase") for pod in server.pods(namespace)]
+        watched = server.asked(namespace, runner.user)["watch"]
+        return phases == ["Running"] and watched > cutter.cuts and not reviewer.reviews[-1].reason
+
+    with Cutter(
+        relay,
+        [waited_for] * 3,
+        before=lambda: end_tokens(reviewer),
+        after=lambda: server.touch(namespace, "/tmp/enough"),
+    ) as cutter:
+        ran = run_either(runner.ref, counting(0.1, "[ -e /tmp/enough ]"), do_xcom_push=True)
+    assert cutter.cuts == 3
+    assert lines() == [str(n) for n in range(1, ran.result + 1)]
+    _, refused = fingerprints(reviewer)
+    assert len(refused) >= 2
     assert server.pods(namespace) == []
 
 
@@ -131,7 +104,8 @@ def test_a_pod_runs_three_times_longer_than_its_token(
     cloud.set_life(LIFE_SECONDS)
     count = 4 * LIFE_SECONDS
     began = time.monotonic()
-    with Cutter(relay, lines, [count // 4, count // 2, count * 3 // 4, count - 2]) as cutter:
+    goals = (count // 4, count // 2, count * 3 // 4, count - 2)
+    with Cutter(relay, [lambda goal=goal: len(lines()) >= goal for goal in goals]) as cutter:  # type: ignore[misc]
         ran = run(runner.ref, counting(1, f"[ $n = {count} ]"), do_xcom_push=True)
     assert ran.result == count
     assert time.monotonic() - began > 3 * LIFE_SECONDS
