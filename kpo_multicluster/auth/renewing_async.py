@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from kubernetes_asyncio.client import ApiClient, Configuration  # noqa: TID253
@@ -28,6 +29,7 @@ T = TypeVar("T")
 _AUTHORIZATION = "Authorization"
 # An object of the largest size that etcd takes arrives in one line of a watch.
 _READ_BUFFER_BYTES = 2 * 1024 * 1024
+_GOODBYE_SECONDS = 0.5
 
 
 async def make_client(access: ClusterAccess, *, websockets: bool) -> ApiClient:
@@ -70,8 +72,9 @@ class RenewingSession:
         self._access = access
         self._proxy = _proxy(access)
         self._contexts: tuple[tuple[str | None, str | None], ssl.SSLContext] | None = None
+        self._connector = _connector(self._proxy, maxsize)
         self._session = aiohttp.ClientSession(
-            connector=_connector(self._proxy, maxsize),
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             read_bufsize=_READ_BUFFER_BYTES,
@@ -129,8 +132,9 @@ class RenewingSession:
         return WebSocketOpening(opened)
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections; returns when they are closed."""
         await self._session.close()
+        await self._connector.all_closed()
 
     async def _sent(
         self, send: Callable[..., Awaitable[T]], headers: Mapping[str, str], *, refused: Token | None = None
@@ -205,10 +209,47 @@ def _proxy(access: ClusterAccess) -> Proxy | None:
     return proxy
 
 
-def _connector(proxy: Proxy | None, maxsize: int) -> aiohttp.BaseConnector:
+class _Connector(aiohttp.TCPConnector):
+    """Opens connections, and can wait for the end of each.
+
+    The library waits for those it keeps for further requests, not for one whose stream was ended in its middle: that
+    one still has to say goodbye to its peer.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._opened: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    async def all_closed(self) -> None:
+        """Waits until every connection is closed; call it after `close`."""
+        closing = {protocol.closed: transport for protocol, transport in self._opened.items()}
+        waited_for = {closed for closed in closing if closed is not None}
+        if not waited_for:
+            return
+        _, late = await asyncio.wait(waited_for, timeout=_GOODBYE_SECONDS)
+        for closed in late:
+            closing[closed].abort()
+        # Taken note of, or the loop would report each connection that its peer reset as an error nobody saw.
+        await asyncio.gather(*waited_for, return_exceptions=True)
+
+    async def _wrap_create_connection(self, *args: Any, **options: Any) -> Any:
+        transport, protocol = await super()._wrap_create_connection(*args, **options)
+        self._opened[protocol] = transport
+        return transport, protocol
+
+    async def _start_tls_connection(self, underlying_transport: Any, *args: Any, **options: Any) -> Any:
+        transport, protocol = await super()._start_tls_connection(underlying_transport, *args, **options)
+        # What spoke to the proxy hears no more of the connection.
+        for spoken in [kept for kept, carried in self._opened.items() if carried is underlying_transport]:
+            del self._opened[spoken]
+        self._opened[protocol] = transport
+        return transport, protocol
+
+
+def _connector(proxy: Proxy | None, maxsize: int) -> _Connector:
     if proxy is None or proxy.is_plain_http:
-        return aiohttp.TCPConnector(limit=maxsize)
-    connector: aiohttp.BaseConnector = proxy.asyncio_connector(limit=maxsize)
+        return _Connector(limit=maxsize)
+    connector: _Connector = proxy.asyncio_connector(_Connector, limit=maxsize)
     return connector
 
 

@@ -194,10 +194,11 @@ class Proxy:
         # In Go, and so in kubectl, socks5 leaves the server's name to the proxy.
         return SOCKSProxyManager(self._url.replace("socks5://", "socks5h://", 1), **options)
 
-    def asyncio_connector(self, *, limit: int) -> Any:
+    def asyncio_connector(self, base: type[Any], *, limit: int) -> Any:
         """Connections of aiohttp through this SOCKS proxy.
 
         Args:
+            base: what else they are to be.
             limit: connections at most.
 
         Raises:
@@ -207,9 +208,10 @@ class Proxy:
             raise MissingExtraError(f"The asyncio client with the SOCKS proxy of {self._source}", "socks")
         from aiohttp_socks import ProxyConnector
 
+        kind: Any = type("SocksConnector", (base, ProxyConnector), {})
         scheme, _, rest = self._url.partition("://")
         # As in `pool`: the server's name is left to the proxy.
-        return ProxyConnector.from_url(f"{scheme.removesuffix('h')}://{rest}", rdns=True, limit=limit)
+        return kind.from_url(f"{scheme.removesuffix('h')}://{rest}", rdns=True, limit=limit)
 
 
 class TLSFiles:
