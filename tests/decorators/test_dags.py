@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,3 +133,13 @@ def test_a_failure_fails_the_dag(tested: Callable[[DAG], dict[str, Any]], where:
 def test_airflow_knows_the_decorators() -> None:
     assert task.pod is pod_task
     assert task.pod_cmd is pod_cmd_task
+
+
+def test_the_example(
+    tested: Callable[[DAG], dict[str, Any]], pods: EmbeddedCluster, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    monkeypatch.delenv("POD_NAMESPACE", raising=False)
+    file = Path(__file__).parents[2] / "examples" / "task_pod.py"
+    found = tested(runpy.run_path(str(file))["measured"].operator.dag)
+    assert (found["state"], found["measure.words"], found["measure.longest"]) == ("success", 7, "multitudes")
