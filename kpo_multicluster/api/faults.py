@@ -127,8 +127,9 @@ def tls_fault(error: ssl.SSLError, host: str) -> Fault:
             _certificate_step(error.verify_code),
             TLSError,
             transient=False,
+            unsent=True,
         )
-    reason = (error.reason or "").upper() or str(error).upper()
+    reason, refused = (error.reason or "").upper() or str(error).upper(), True
     words = (error.reason or "failure").lower().replace("_", " ")
     if "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER" in reason or "HTTP_REQUEST" in reason:
         step = "Check the scheme and port of the server in {source}: what listens there seems not to speak TLS"
@@ -138,8 +139,8 @@ def tls_fault(error: ssl.SSLError, host: str) -> Fault:
             "expired, and that the server trusts their CA"
         )
     else:
-        step = "Check the server's address and certificates in {source}"
-    return Fault(f"the TLS handshake with {host} failed ({words})", step, TLSError, transient=False)
+        step, refused = "Check the server's address and certificates in {source}", False
+    return Fault(f"the TLS handshake with {host} failed ({words})", step, TLSError, transient=False, unsent=refused)
 
 
 def proxy_fault(what: str, next_step: str, *, transient: bool) -> FaultError:

@@ -34,16 +34,18 @@ def judge(
         deleted: whether the pod is gone.
     """
     name = name_of(pod)
-    lost = lost_reason(pod)
-    if lost is not None:
+    lost, ended = lost_reason(pod), termination(pod, base)
+    # What a container did of its own accord before that, it did.
+    if lost is not None and not ended_before_deletion(pod, base):
         return _taken_away(pod, lost)
-    ended = termination(pod, base)
     removed = deleted or "deletionTimestamp" in pod["metadata"]
     if ended is not None and ended.exit_code != 0 and removed and not ended_before_deletion(pod, base):
         return _removed(pod, f"while it ran; {explain_exit(ended)}")
     for container in (base, *companions):
         end = termination(pod, container)
         if end is not None and end.exit_code != 0 and (ended_for_good(pod, container) or removed):
+            if lost is not None and not ended_before_deletion(pod, container):
+                return _taken_away(pod, lost)
             return PodFailedError(
                 f"Pod {name} failed: {_with_pod_reason(pod, explain_exit(end))}.",
                 reason=end.reason,

@@ -256,6 +256,24 @@ def test_a_container_that_had_failed_before_its_pod_was_deleted_failed_by_itself
         assert isinstance(error, PodFailedError if own else PodLostError)
 
 
+@pytest.mark.parametrize(
+    ("base", "side", "expected"),
+    [(0, 0, None), (1, 0, PodFailedError), (0, 143, PodLostError), (143, 143, PodLostError)],
+)
+def test_what_ended_before_the_cluster_took_its_pod_away_has_ended_by_itself(
+    base: int, side: int, expected: type[PodRunError] | None
+) -> None:
+    """A foreign sidecar goes on after the run, and is what the eviction ends; so the pod as a whole has failed."""
+    statuses = [terminated("base", base), terminated("side", side), terminated("mesh", 137)]
+    for status, finished in zip(statuses, (10 if base != 143 else 40, 10 if side != 143 else 40, 60), strict=True):
+        status["state"]["terminated"]["finishedAt"] = f"2026-01-01T00:{finished // 60:02}:{finished % 60:02}Z"
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "x"}
+    pod = make(phase="Failed", containerStatuses=statuses, conditions=[condition])
+    pod["metadata"].update(deletionTimestamp="2026-01-01T00:01:00Z", deletionGracePeriodSeconds=30)
+    error = judge(pod, "base", companions=["side"])
+    assert error is None if expected is None else isinstance(error, expected)
+
+
 def test_an_evicted_pod_is_not_harvested() -> None:
     pod = make(phase="Failed", reason="Evicted", containerStatuses=[terminated("base", 0)])
     assert choose([pod], "base") == (None, [pod])
