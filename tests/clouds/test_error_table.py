@@ -330,7 +330,7 @@ def test_a_service_account_without_rights(server: Server, gke_cloud: Google, nam
     runner = gke_cloud.caller("runner")
     said = refused(run, runner.ref, ForbiddenError)
     assert f"knows this caller as '{runner.user}', who may not create pods in the namespace '{namespace}'" in said
-    assert f"This is {runner.user} (by the environment variable KEY_OF_runner). Grant it the IAM permission" in said
+    assert f"This is {runner.user} (by key_json of the cluster= argument). Grant it the IAM permission" in said
     assert "as roles/container.developer does, or bind a Kubernetes Role to the user" in said
 
 
