@@ -1,0 +1,45 @@
+"""What docs/decorators.md and docs/cloud-operators.md tell a reader to write works."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from kpo_multicluster.hooks.clusters import ClusterArguments, choose_cluster
+from kpo_multicluster.hooks.fields import ConnectionFields
+
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENTS = ("decorators.md", "cloud-operators.md")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (DOCS / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("document", "number"), [("decorators.md", 0), ("decorators.md", 1), ("cloud-operators.md", 0)]
+)
+def test_every_dag_can_be_parsed(document: str, number: int, tmp_path: Path) -> None:
+    file = tmp_path / "dag.py"
+    # The source of a function is read from its file.
+    file.write_text(blocks(document, "python")[number])
+    assert "DAG" in runpy.run_path(str(file))
+
+
+def test_the_connection_names_a_cluster() -> None:
+    (written,) = blocks("cloud-operators.md", "json")
+    connection = json.loads(written)
+    fields = ConnectionFields("gpu", connection["conn_type"], connection["extra"])
+    ref = choose_cluster(ClusterArguments(), fields, {}).ref
+    assert (ref.kind, ref.options["conn_id"]) == ("eks", "aws_remote")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_linked_file_exists(document: str) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", (DOCS / document).read_text(encoding="utf-8"))
+    assert [link for link in links if not (DOCS / link).exists()] == []
