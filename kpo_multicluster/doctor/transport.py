@@ -114,10 +114,11 @@ def tls(ref: ClusterRef, access: ClusterAccess, target: Target) -> Step:
             "tls", Outcome.FAILED, text, "\n".join([f"{fault.next_step.format(source=access.source)}.", *known])
         )
     except OSError as error:
-        text = f"{target.address} takes connections, but ends them in the handshake ({system_text(error)})."
-        return Step(
-            "tls", Outcome.FAILED, text, "Look for what closes them: the server, a load balancer, or a firewall."
-        )
+        silent = isinstance(error, socket.timeout)
+        ends = "says nothing in the handshake" if silent else f"ends them in the handshake ({system_text(error)})"
+        text = f"{target.address} takes connections, but {ends}."
+        step = "Look at what stands between this host and the server: a load balancer, a proxy, or a firewall."
+        return Step("tls", Outcome.FAILED, text, step)
     return _trusted(access, version or "TLS", certificate)
 
 

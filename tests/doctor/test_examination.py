@@ -22,7 +22,7 @@ from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.testing import Rule, User
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 
-from .servers import closed_port, proxy, silence, tls_server
+from .servers import closed_port, proxy, serving, silence, tls_server
 
 ByToken = Callable[..., ClusterRef]
 Look = Callable[..., Examination]
@@ -178,6 +178,19 @@ def test_what_speaks_no_tls(by_token: ByToken, look: Look) -> None:
     with proxy([], refusal="400 Bad Request") as port:
         step = failing(look(by_token(server=f"https://127.0.0.1:{port}")), "tls")
     assert "handshake" in step.found
+
+
+def test_what_takes_connections_and_ends_them(by_token: ByToken, look: Look) -> None:
+    with serving(lambda connection: None) as port:
+        step = failing(look(by_token(server=f"https://127.0.0.1:{port}")), "tls")
+    assert f"127.0.0.1:{port}" in step.found
+    assert "handshake" in step.found
+
+
+def test_what_takes_connections_and_says_nothing(by_token: ByToken, look: Look) -> None:
+    with silence() as url:
+        step = failing(look(by_token(server=url)), "tls")
+    assert "takes connections, but says nothing in the handshake" in step.found
 
 
 # -- authentication --------------------------------------------------------------------------------------------------
