@@ -70,7 +70,7 @@ class KubernetesPodOperator(PodTemplates, UncalledMethods):
         xcom_transport: how the result is read: `exec` (a command in upstream's sidecar) or `termination-message`
             (no sidecar and no exec right; the same file, up to 4 KiB).
         sidecar_drain_seconds: how long other containers of this task's own request may go on after the base container
-            has ended; None waits for them.
+            has ended, counted from the last line of those in `container_logs`; None waits for them.
         relaunch_on: causes (`evicted`, `preempted`, `node_lost`, `deleted`) for which a pod that is lost before its
             base container has started is created anew, up to three times; needs `random_name_suffix`.
         server_side_deadline: sets the pod's activeDeadlineSeconds from `execution_timeout`, so that the cluster ends a
