@@ -36,9 +36,9 @@ class CredentialMask:
             if isinstance(value, str):
                 self._waiting.append(value)
             # What is JSON, a service account's key or a kubeconfig, is masked by the names in it as well.
-            parsed = _parsed(value)
-            if parsed:
-                self._waiting.append(parsed)
+            named = _parsed(value)
+            if isinstance(named, Mapping):
+                self._waiting.append(dict(named))
         self.tell_airflow()
 
     def cover(self, access: ClusterAccess) -> ClusterAccess:
