@@ -28,8 +28,13 @@ def get_provider_info() -> dict[str, Any]:
                     "kpo_multicluster.operators.eks",
                     "kpo_multicluster.operators.gke",
                     "kpo_multicluster.operators.aks",
+                    "kpo_multicluster.operators.node_groups",
+                    "kpo_multicluster.operators.gpu_nodes",
                 ],
             },
+        ],
+        "sensors": [
+            {"integration-name": "kpo-multicluster", "python-modules": ["kpo_multicluster.sensors.node_groups"]},
         ],
         "hooks": [
             {
@@ -39,7 +44,10 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "connection-types": [connection_type()],
         "triggers": [
-            {"integration-name": "kpo-multicluster", "python-modules": ["kpo_multicluster.triggers.pod"]},
+            {
+                "integration-name": "kpo-multicluster",
+                "python-modules": ["kpo_multicluster.triggers.pod", "kpo_multicluster.triggers.node_groups"],
+            },
         ],
         "extra-links": ["kpo_multicluster.operators.links.PodConsoleLink"],
         "task-decorators": [

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from kpo_multicluster.airflow_names import BaseOperator
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.node_groups.placement import Placement, placement_of
@@ -28,12 +29,21 @@ class GpuNodes:
         placement: what a pod needs to run on its nodes.
         create: the setup task.
         delete: the teardown task; tasks after the block may be put behind it to begin when the nodes are gone.
+        done: an empty task behind those of the block. Without it a run would be green whose work has failed: Airflow
+            looks at the last tasks only, and the teardown succeeds.
     """
 
-    def __init__(self, placement: Placement, create: CreateNodeGroupOperator, delete: DeleteNodeGroupOperator) -> None:
+    def __init__(
+        self,
+        placement: Placement,
+        create: CreateNodeGroupOperator,
+        delete: DeleteNodeGroupOperator,
+        done: BaseOperator,
+    ) -> None:
         self.placement = placement
         self.create = create
         self.delete = delete
+        self.done = done
         self._before: set[str] = set()
 
     def pod_arguments(self) -> dict[str, Any]:
@@ -52,10 +62,14 @@ class GpuNodes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.delete.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-        if error is None:
-            for task in self._dag().tasks:
-                if task.task_id not in self._before and isinstance(task, KubernetesPodOperator):
-                    self._place(task)
+        if error is not None:
+            return
+        inside = {task.task_id: task for task in self._dag().tasks if task.task_id not in self._before}
+        for task in inside.values():
+            if isinstance(task, KubernetesPodOperator):
+                self._place(task)
+            if not task.downstream_task_ids & inside.keys():
+                task.set_downstream(self.done)
 
     def _dag(self) -> Any:
         return self.create.dag
@@ -82,20 +96,23 @@ def gpu_nodes(
     """Nodes for the tasks within a `with` block: a setup task makes them, a teardown task removes them.
 
     Pods of `KubernetesPodOperator` within the block are given the node selector, the tolerations and the GPUs of a
-    node. The teardown runs whether these succeed or fail; when it fails, so does the run of the DAG. A setup that fails
-    removes what it half made. A run that is ended from outside may leave the group: `kpo-multicluster reap` removes it.
+    node. The teardown runs whether these succeed or fail; when it fails, so does the run of the DAG, and a third task,
+    empty, makes it fail when one of those within does. A setup that fails removes what it half made. A run that is
+    ended from outside may leave the group: `kpo-multicluster reap` removes it.
 
     Args:
         cluster: made by `eks()`, `gke()` or `aks()`.
         spec: of the group; without templates, as where the pods are to go must be known when the DAG is parsed.
         kubernetes_conn_id: an Airflow connection that names the cluster, in place of `cluster`.
-        task_id: the two tasks' begin with; default the group's name.
+        task_id: that of the three tasks begins with this; default the group's name.
         expires_after_seconds: after which `kpo-multicluster reap` removes the group whatever else is the case.
         **arguments: of both tasks, such as `deferrable`, `see_nodes`, `timeout_seconds`, `retries`.
 
     Raises:
         ConfigurationError: the spec cannot be.
     """
+    from airflow.providers.standard.operators.empty import EmptyOperator
+
     made = NodeGroupSpec.from_json(spec)
     if "{{" in made.name:
         raise ConfigurationError("The name of a node group in gpu_nodes() is no template: pods are put there by it.")
@@ -109,6 +126,7 @@ def gpu_nodes(
         **where,
     )
     delete = DeleteNodeGroupOperator(task_id=f"{start}_delete", name=made.name, **where)
+    done = EmptyOperator(task_id=f"{start}_done")
     create.as_setup()  # type: ignore[no-untyped-call]
     delete.as_teardown(setups=create, on_failure_fail_dagrun=True)
-    return GpuNodes(placement_of(made), create, delete)
+    return GpuNodes(placement_of(made), create, delete, done)

@@ -37,6 +37,7 @@ from kpo_multicluster.operators.node_groups import (
     ScaleNodeGroupOperator,
 )
 from kpo_multicluster.operators.pod import KubernetesPodOperator
+from kpo_multicluster.sensors.node_groups import NodeGroupSensor
 from kpo_multicluster.testing import EmbeddedCluster, NodeSpec, User
 from kpo_multicluster.testing.clouds.node_groups import ChangeKind, Trouble
 from kpo_multicluster.testing.clouds.node_groups import NodeGroup as Emulated
@@ -188,6 +189,18 @@ def test_a_group_for_a_run(scene: Scene, execute: Callable[..., Any], caplog: py
     execute(copy.deepcopy(delete))
 
 
+def test_waiting_for_what_others_do(scene: Scene, execute: Callable[..., Any]) -> None:
+    where: dict[str, Any] = {"cluster": scene.bed.ref, "name": "gpu"}
+    run(create(scene))
+    execute(NodeGroupSensor(task_id="ready", nodes=2, gpus=2, **where))
+    with pytest.raises(NodeGroupTimeoutError, match="2 of 3 nodes registered"):
+        execute(NodeGroupSensor(task_id="late", nodes=3, timeout_seconds=1, **where))
+    run(DeleteNodeGroupOperator(task_id="delete", any_run=True, **where))
+    execute(NodeGroupSensor(task_id="gone", target="gone", **where))
+    with pytest.raises(NodeGroupError, match="is gone"):
+        execute(NodeGroupSensor(task_id="none", **where))
+
+
 def test_a_creation_that_fails_leaves_nothing(scene: Scene, execute: Callable[..., Any]) -> None:
     scene.bed.fake.node_groups.fail_next(ChangeKind.CREATE, Trouble("GCE_STOCKOUT", "there are no such machines"))
 
@@ -200,9 +213,11 @@ def test_a_creation_that_fails_leaves_nothing(scene: Scene, execute: Callable[..
 
 def test_nodes_that_do_not_come_leave_nothing(scene: Scene, execute: Callable[..., Any]) -> None:
     scene.bed.fake.node_groups.on_active = lambda _: None
+    # An earlier try came as far as this.
+    run(create(scene, see_nodes=False))
 
     with pytest.raises(NodeGroupTimeoutError, match="0 of 2 nodes registered") as caught:
-        execute(create(scene, execution_timeout=timedelta(seconds=3), timeout_seconds=600))
+        execute(create(scene, execution_timeout=timedelta(seconds=1), timeout_seconds=600))
 
     assert caught.value.stage == "registered"
     assert scene.gone()
@@ -256,6 +271,8 @@ def test_what_is_wrong_is_said_when_a_dag_is_parsed(bed: Bed) -> None:
     ):
         with pytest.raises(ConfigurationError, match=match):
             CreateNodeGroupOperator(task_id="create", cluster=ref, **given)
+    with pytest.raises(ConfigurationError, match="'ready' or 'gone'"):
+        NodeGroupSensor(task_id="s", cluster=ref, name="g", target="ACTIVE")
     # What holds templates is looked at when they are rendered.
     CreateNodeGroupOperator(task_id="create", cluster=ref, spec={"name": "g{{ ds_nodash }}", "options": options})
 
