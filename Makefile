@@ -50,6 +50,10 @@ demo-haskell: $(VENV)/.complete ## Compile the Haskell example with Debian's ghc
 test: $(VENV)/.complete ## Run the tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
+.PHONY: test-airflow
+test-airflow: $(VENV)/.complete ## Test deferred tasks under a real scheduler and triggerer (minutes)
+	KPO_AIRFLOW_SERVICES=1 $(BIN)/pytest $(PYTEST_ARGS) tests/services
+
 .PHONY: test-upstream
 test-upstream: .venv-upstream/.complete ## Compare with the upstream operator, on the oldest Kubernetes client
 	.venv-upstream/bin/pytest $(PYTEST_ARGS) tests/parity tests/auth tests/pods tests/operators
