@@ -156,7 +156,7 @@ class Identities:
             self._group_rules[group] = tuple(rules)
 
     def authenticate(self, authorization: str, certificate_name: str = "") -> User | None:
-        """Who sent a request; None for anonymous.
+        """Who sent a request; None for anonymous. Blocks while others are asked, if there are any to ask.
 
         Args:
             authorization: the header of that name.

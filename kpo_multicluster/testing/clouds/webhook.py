@@ -127,7 +127,8 @@ class TokenWebhook:
             KeyError: it does not answer for that cluster.
             ConfigurationError: it is not running.
         """
-        self._reviewers[cluster]
+        if cluster not in self._reviewers:
+            raise KeyError(cluster)
         url = f"{self._server.url}/{cluster}"
         entry = kubeconfigs.KubeconfigEntry("webhook", url, self._authority.pem, "api-server", {})
         return kubeconfigs.document([entry])
