@@ -287,7 +287,10 @@ class _Handler(BaseHTTPRequestHandler):
         size = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(size) if size else b""
         headers = {name.lower(): value for name, value in self.headers.items()}
-        response = self.server.owner.answer(Request(self.command, self.path, headers, body))
+        try:
+            response = self.server.owner.answer(Request(self.command, self.path, headers, body))
+        except Exception as error:  # noqa: BLE001 - whoever asked is to see it, as no one else looks
+            response = Response(500, {"error": {"code": "EmulatorFailed", "message": repr(error)}})
         if response is None:
             return
         content = response.content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError, CredentialError, KpoMulticlusterError
 from kpo_multicluster.testing.clouds import FakeAws, FakeAzure, FakeGoogle, TokenRefused
 from kpo_multicluster.testing.clouds.aws import AwsCluster
+from kpo_multicluster.testing.clouds.aws_eks import moto
 from kpo_multicluster.testing.clouds.azure import AzureCluster
 from kpo_multicluster.testing.clouds.google import GoogleCluster
 
@@ -276,6 +278,13 @@ def test_requests_that_no_one_signed(aws: FakeAws) -> None:
     assert (answer.status_code, "MissingAuthenticationToken" in answer.text) == (403, True)
 
 
+def test_without_moto(monkeypatch: pytest.MonkeyPatch) -> None:
+    moto.cache_clear()
+    monkeypatch.setitem(sys.modules, "moto.backends", None)
+    with pytest.raises(ConfigurationError, match="pip install moto flask"):
+        FakeAws().start()
+
+
 # -- all ---------------------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +296,18 @@ def test_clouds_that_do_not_run() -> None:
         with cloud:
             assert cloud.url
         cloud.stop()
+
+
+def test_a_fault_of_the_emulator_itself_is_told(google: FakeGoogle, monkeypatch: pytest.MonkeyPatch) -> None:
+    from requests import Session
+
+    def fail(*_: object) -> None:
+        raise LookupError("no such thing")
+
+    monkeypatch.setattr(google.tokens, "good", fail)
+    with Session() as session:
+        answer = session.get(f"{google.url}/v1/projects/p/locations/-/clusters", headers={"Authorization": "Bearer x"})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (500, "LookupError('no such thing')")
 
 
 def test_lazily() -> None:

@@ -155,6 +155,7 @@ def test_a_pod_outlives_its_tokens(
     assert time.monotonic() - began > 3 * LIFE_SECONDS
     assert lines_of(caplog) == [str(number) for number in range(1, _LINES + 1)]
     assert all("deletionTimestamp" in pod["metadata"] for pod in embedded.pods())
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
     times = login.issued()
     assert len(times) >= 3
     assert all(later - earlier >= login.least_seconds for earlier, later in pairwise(times))
