@@ -156,8 +156,8 @@ class Pod:
     async def go(self, name: str = "base") -> None:
         """Lets a container go on that waits `UNTIL_TOLD`."""
         await self.until(lambda pod: "running" in _state(pod, name))
-        done = await self.execute("touch", "/tmp/go", name=name)
-        assert done.exit_code == 0, done
+        # It may be ended by its container's end, which follows at once, before it can end by itself.
+        assert (await self.execute("touch", "/tmp/go", name=name)).exit_code in (0, 137)
 
     async def ended(self, name: str = "base") -> Object:
         """Waits until a container has ended; gives its `terminated` state."""

@@ -17,6 +17,9 @@ from kpo_multicluster.testing.node_images import ImageSource
 # A shell script that ends itself on SIGTERM, with a code.
 TRAP = "trap 'echo stopping; exit {code}' TERM; echo up; while :; do sleep 0.01; done"
 
+# Goes on once a test says so (`Pod.go`).
+UNTIL_TOLD = "until [ -e /tmp/go ]; do sleep 0.01; done"
+
 _WAIT_SECONDS = 60.0
 _numbers = itertools.count(1)
 
@@ -159,6 +162,12 @@ class Pod:
             await session.write_stdin(stdin)
             await session.close_stdin()
         return await Output.of(session)
+
+    async def go(self, name: str = "base") -> None:
+        """Lets a container go on that waits `UNTIL_TOLD`."""
+        await self.running(name)
+        # It may be ended by its container's end, which follows at once, before it can end by itself.
+        assert (await self.exec("touch", "/tmp/go", name=name)).code in (0, 137)
 
     async def stop(self, grace_seconds: float) -> None:
         """Deletes the pod and waits until it is gone."""

@@ -121,7 +121,12 @@ async def test_everything_is_in_the_log_once_the_end_is_told(node: NodeUnderTest
 
 
 async def test_both_streams_with_timestamps(node: NodeUnderTest) -> None:
-    pod = await node.run("sh", "-c", "echo ünïcode; sleep 0.05; echo err >&2; sleep 0.05; printf '日本'")
+    wait = "until [ -e /tmp/{} ]; do sleep 0.01; done"
+    # What is in both pipes at once may be read in either order.
+    pod = await node.run("sh", "-c", f"echo ünïcode; {wait.format(1)}; echo err >&2; {wait.format(2)}; printf '日本'")
+    for number, said in enumerate(("ünïcode", "err"), 1):
+        await pod.said(said)
+        await pod.exec("touch", f"/tmp/{number}")
     await pod.over()
     lines = (await pod.log(timestamps=True)).splitlines()
     assert [line.split(" ", 1)[1] for line in lines] == ["ünïcode", "err", "日本"]

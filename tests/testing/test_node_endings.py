@@ -83,6 +83,7 @@ async def test_deletion_stops_sidecars_last(node: NodeUnderTest) -> None:
         }
     )
     await pod.said("up")
+    await pod.said("up", "side")
     logs = [asyncio.create_task(pod.log(name, follow=True, timestamps=True)) for name in ("base", "side")]
     await pod.stop(30)
     stopped, asked = [(await log).splitlines()[-1].split() for log in logs]
@@ -91,7 +92,7 @@ async def test_deletion_stops_sidecars_last(node: NodeUnderTest) -> None:
 
 
 async def test_active_deadline(node: NodeUnderTest) -> None:
-    pod = await node.run("sh", "-c", TRAP.format(code=7), activeDeadlineSeconds=1)
+    pod = await node.run("sh", "-c", TRAP.format(code=7), activeDeadlineSeconds=4)
     assert await pod.over() == "Failed"
     message = "Pod was active on the node longer than the specified deadline"
     assert (pod.status["reason"], pod.status["message"]) == ("DeadlineExceeded", message)

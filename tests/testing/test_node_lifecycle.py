@@ -11,7 +11,7 @@ import pytest
 from kpo_multicluster.testing.interfaces import Node, NodeStore
 from kpo_multicluster.testing.node import LocalNode
 
-from .node_cases import TRAP, FakeStore, NodeUnderTest, container, events_of, pod_states, running_node
+from .node_cases import TRAP, UNTIL_TOLD, FakeStore, NodeUnderTest, container, events_of, pod_states, running_node
 
 
 @pytest.fixture
@@ -139,7 +139,9 @@ async def test_a_command_that_does_not_exist(node: NodeUnderTest) -> None:
 
 
 async def test_a_pod_ends_when_its_last_container_has(node: NodeUnderTest) -> None:
-    pod = await node.run_spec({"containers": [container("zz", "exit 0"), container("aa", "sleep 0.2; exit 3")]})
+    pod = await node.run_spec({"containers": [container("zz", "exit 0"), container("aa", f"{UNTIL_TOLD}; exit 3")]})
+    await node.store.until(lambda: "terminated" in pod.state("zz"))
+    await pod.go("aa")
     assert await pod.over() == "Failed"
     assert [entry["name"] for entry in pod.status["containerStatuses"]] == ["aa", "zz"]
     assert [entry["state"]["terminated"]["exitCode"] for entry in pod.status["containerStatuses"]] == [3, 0]

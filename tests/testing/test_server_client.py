@@ -102,7 +102,7 @@ def test_a_watch(core: Any) -> None:
 
 def test_a_log_is_followed(core: Any, cluster: EmbeddedCluster) -> None:
     core.create_namespaced_pod(NAMESPACE, pod("a", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.05; done"))
-    cluster.wait_until(lambda pods: bool(pods[0]["status"].get("containerStatuses", [{}])[0].get("started")))
+    cluster.wait_until(lambda pods: bool(pods[0]["status"].get("containerStatuses", [{}])[0].get("containerID")))
     answer = core.read_namespaced_pod_log("a", NAMESPACE, follow=True, timestamps=True, _preload_content=False)
     lines = [line.split(" ", 1) for line in answer.read().decode().splitlines()]
     answer.close()
