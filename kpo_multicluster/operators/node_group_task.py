@@ -142,6 +142,7 @@ class NodeGroupTask(BaseOperator):
 
     def undo(self, name: str, run: str) -> None:
         """Begins to remove a group, if it was made for a run; what keeps it from being so is logged."""
+        self.log.info("Removing what was made of node group %r.", name)
         try:
             change = asyncio.run(self.groups.delete(name, run=run))
         except KpoMulticlusterError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kpo_multicluster.airflow_names import Context, TaskDeferred
+from kpo_multicluster.airflow_names import Context, TaskDeferralError, TaskDeferralTimeout, TaskDeferred
 from kpo_multicluster.errors import NodeGroupMismatchError
 from kpo_multicluster.hooks.node_groups import NodeGroupWait
 from kpo_multicluster.node_groups.clouds import check_for
@@ -117,6 +117,18 @@ class CreateNodeGroupOperator(NodeGroupTask):
             self.undo(awaited.name, run)
             raise
         return {"name": awaited.name}
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Goes on after a deferral, also where the triggerer failed or Airflow ended the wait, which tell nothing else.
+
+        Raises:
+            TaskDeferralError: the triggerer failed.
+        """
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (TaskDeferralError, TaskDeferralTimeout):
+            self.undo(self._group_name(), self.run_of(context))
+            raise
 
     def _group_name(self) -> str:
         return NodeGroupSpec.from_json(self.spec).name

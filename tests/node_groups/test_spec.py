@@ -13,6 +13,7 @@ from kpo_multicluster.clouds import aks, eks, gke
 from kpo_multicluster.cluster import in_cluster
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.node_groups.clouds import check_for, open_cloud
+from kpo_multicluster.node_groups.eks_request import spec_of_request
 from kpo_multicluster.node_groups.ownership import Ownership
 from kpo_multicluster.node_groups.spec import AksNodes, EksNodes, GkeNodes, Gpu, NodeGroupSpec
 from kpo_multicluster.node_groups.taints import EFFECTS, Taint
@@ -112,6 +113,36 @@ def test_what_no_cloud_could_make(given: dict[str, Any], match: str) -> None:
 def test_json_that_is_wrong(data: dict[str, Any], match: str) -> None:
     with pytest.raises(ConfigurationError, match=match):
         NodeGroupSpec.from_json(data)
+
+
+def test_the_arguments_of_create_nodegroup() -> None:
+    request = {
+        "clusterName": "ml",
+        "nodegroupName": "gpu",
+        "scalingConfig": {"minSize": 0, "maxSize": 4, "desiredSize": 2},
+        "amiType": "AL2023_x86_64_NVIDIA",
+        "updateConfig": {"maxUnavailable": 1},
+        "instanceTypes": ["g5.xlarge"],
+        "capacityType": "SPOT",
+        "nodeRole": ROLE,
+        "subnets": ["subnet-a"],
+        "taints": [{"key": "a", "value": "b", "effect": "NO_SCHEDULE"}],
+        "labels": {"team": "ml"},
+    }
+    spec = spec_of_request(request, gpu=Gpu(1))
+
+    options = EksNodes(ROLE, ("subnet-a",), "AL2023_x86_64_NVIDIA", {"maxUnavailable": 1})
+    assert spec == NodeGroupSpec(
+        "gpu", options, ("g5.xlarge",), 2, 0, 4, Gpu(1), True, None, {"team": "ml"}, (Taint("a", "b"),)
+    )
+    for wrong, match in (
+        ({"remoteAccess": {}}, "no argument remoteAccess"),
+        ({"scalingConfig": {"desired": 1}}, "scalingConfig has no argument desired"),
+        ({"capacityType": "CHEAP"}, "one of ON_DEMAND"),
+        ({"scalingConfig": {"maxSize": 1, "desiredSize": 2}}, "above its max_size"),
+    ):
+        with pytest.raises(ConfigurationError, match=match):
+            spec_of_request({**request, **wrong})
 
 
 @pytest.mark.parametrize(

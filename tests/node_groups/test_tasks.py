@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from kpo_multicluster.airflow_names import AirflowException, TaskDeferred
+from kpo_multicluster.airflow_names import AirflowException, TaskDeferralError, TaskDeferred
 from kpo_multicluster.clouds import eks
 from kpo_multicluster.errors import (
     ConfigurationError,
@@ -248,6 +248,18 @@ def test_a_killed_deferred_creation_leaves_nothing(scene: Scene) -> None:
     assert scene.bed.emulated() is not None
 
     asyncio.run(caught.value.trigger.on_kill())
+    assert scene.gone()
+
+
+def test_a_triggerer_that_fails_leaves_nothing(scene: Scene) -> None:
+    operator = create(scene, deferrable=True)
+    context: Any = {"ti": TaskInstance()}
+    with pytest.raises(TaskDeferred):
+        operator.execute(context)
+    assert scene.bed.emulated() is not None
+
+    with pytest.raises(TaskDeferralError):
+        create(scene).resume_execution("__fail__", {"error": "Trigger failure"}, context)
     assert scene.gone()
 
 
