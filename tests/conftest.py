@@ -34,6 +34,8 @@ _GRACE_SECONDS = 30.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Named here, as pytest imports it from its own settings before it reads this file, and Airflow its home with it.
+    config.addinivalue_line("filterwarnings", "default::airflow.exceptions.RemovedInAirflow4Warning")
     if sys.version_info < (3, 11):
         # asyncio of 3.10 warns of a TLS transport that was aborted, which is closed all the same.
         unraisable = "ignore:.*_SSLProtocolTransport.__del__:pytest.PytestUnraisableExceptionWarning"

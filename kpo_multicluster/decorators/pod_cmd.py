@@ -9,6 +9,7 @@ The function runs where the task does, with the DAG file and all of the task's c
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -77,8 +78,7 @@ class PodCommandOperator(DecoratedOperator, KubernetesPodOperator):
         return super().execute(context)
 
     def _returned(self, context: Context) -> list[str]:
-        everything: Mapping[str, Any] = {**context, **self.op_kwargs}
-        command = self.python_callable(*self.op_args, **self.determine_kwargs(everything))
+        command = self.python_callable(*self.op_args, **self._keywords({**context, **self.op_kwargs}))
         valid = isinstance(command, (list, tuple)) and all(isinstance(part, str) for part in command)
         if not valid or not command:
             raise as_airflow(
@@ -88,6 +88,14 @@ class PodCommandOperator(DecoratedOperator, KubernetesPodOperator):
                 )
             )
         return list(command)
+
+    def _keywords(self, everything: Mapping[str, Any]) -> dict[str, Any]:
+        """What the function takes of a context and its own arguments, besides those it gets by their place."""
+        parameters = inspect.signature(self.python_callable).parameters
+        placed = list(parameters)[: len(self.op_args)]
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            everything = {name: everything[name] for name in parameters if name in everything}
+        return {name: value for name, value in everything.items() if name not in placed}
 
     def _pod_arguments(self) -> PodArguments:
         arguments = super()._pod_arguments()

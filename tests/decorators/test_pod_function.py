@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from kpo_multicluster.airflow_names import AirflowSkipException
 from kpo_multicluster.callbacks import KubernetesPodOperatorCallback
 from kpo_multicluster.decorators.pod import pod_task
 from kpo_multicluster.errors import ConfigurationError, PodFailedError, PodLostError
@@ -153,8 +154,6 @@ def test_an_exception_with_a_cause(where: Where, run: Run, lines: Callable[[], l
 
 
 def test_an_exit_code_of_one_s_own(where: Where, run: Run) -> None:
-    from airflow.sdk.exceptions import AirflowSkipException
-
     def f() -> None:
         import sys
 

@@ -113,12 +113,15 @@ def test_there_is_none_where_no_console_shows_it(
 
 def test_airflow_keeps_it_with_the_dag() -> None:
     from airflow.sdk import DAG
-    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.serialization import serialized_objects
 
+    module: Any = serialized_objects
+    # Before 3.2 it had another name.
+    serialization = module.DagSerialization if hasattr(module, "DagSerialization") else module.SerializedDAG
     with DAG("dag", schedule=None) as dag:
         KubernetesPodOperator(task_id="eks", cluster=eks("gpu", region="us-east-2"))
         KubernetesPodOperator(task_id="file", cluster=kubeconfig("/kube"))
-    read = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    read = serialization.deserialize_dag(serialization.serialize_dag(dag))
     assert [link.name for link in read.get_task("eks").operator_extra_links] == ["Pod"]
     assert list(read.get_task("file").operator_extra_links) == []
 
