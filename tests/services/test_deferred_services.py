@@ -129,8 +129,8 @@ def test_a_task_that_is_cleared_while_deferred_leaves_no_pod(airflow: Airflow, c
 
     airflow.until(replaced, "the pod of the cleared task is gone, and another try has one")
     airflow.until(lambda: airflow.state("sleeps") == "deferred", "the other try is deferred")
-    airflow.run("dags", "delete", "--yes", "cleared")
     cluster.delete_all_pods()
+    airflow.until(lambda: airflow.state("sleeps") == "failed", "the other try ends with its pod")
 
 
 def test_a_deferred_task_that_runs_out_of_time_leaves_no_pod(airflow: Airflow, cluster: EmbeddedCluster) -> None:

@@ -14,6 +14,7 @@ from kpo_multicluster.airflow_names import TaskDeferred
 from kpo_multicluster.api.client import ApiClient
 from kpo_multicluster.auth.registry import resolve
 from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.errors import BadRequestError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 from kpo_multicluster.triggers.clusters import clusters
@@ -90,6 +91,18 @@ async def open_gate(ref: ClusterRef, deferred: Deferred) -> None:
     async with ApiClient(resolve(ref)) as api:
         path = f"/api/v1/namespaces/default/pods/{deferred.pod_name}/exec"
         await api.exec(path, ["touch", "/tmp/open"], container="base")
+
+
+async def until_logged(ref: ClusterRef, deferred: Deferred, end: bytes) -> None:
+    """Waits until the pod's log ends so."""
+    path = f"/api/v1/namespaces/default/pods/{deferred.pod_name}/log"
+    async with ApiClient(resolve(ref)) as api:
+        written = b""
+        while not written.endswith(end):
+            # Refused as long as the container has not started.
+            with contextlib.suppress(BadRequestError):
+                written = b"".join([part async for part in api.stream(path)])
+            await asyncio.sleep(0.05)
 
 
 class Running:

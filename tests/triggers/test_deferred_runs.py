@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 from ..operators.conftest import FakeTaskInstance, context_of, gone
 from ..operators.deferring import first_event
-from .conftest import GATE, Defer, is_running, open_gate, running, until
+from .conftest import GATE, Defer, is_running, open_gate, running, until, until_logged
 
 Lines = Callable[[], list[str]]
 
@@ -149,6 +150,14 @@ def test_a_formatter_sees_each_line_although_an_interval_is_set(
     assert numbers(lines()) == [10, 20, 30]
 
 
+def test_the_rights_of_a_run_in_one_worker_suffice(cluster: EmbeddedCluster, defer: Defer, lines: Lines) -> None:
+    with cluster.faults.answer("^(get|list) .*pods", 403, times=None):
+        deferred = defer("seq 1 3; echo 5 > /airflow/xcom/return.json", do_xcom_push=True)
+        assert deferred.finish() == 5
+    assert numbers(lines()) == [1, 2, 3]
+    cluster.wait_until(gone)
+
+
 # -- ends ------------------------------------------------------------------------------------------------------------
 
 
@@ -167,12 +176,17 @@ async def test_a_user_who_ends_the_task_ends_the_pod(
 
 
 async def test_a_pod_that_ran_out_of_time_is_ended_by_the_trigger(
-    cluster: EmbeddedCluster, defer: Defer, lines: Lines
+    cluster: EmbeddedCluster, defer: Defer, ref: ClusterRef, lines: Lines
 ) -> None:
     deferred = await asyncio.to_thread(
-        defer, "seq 1 5; sleep 300", execution_timeout=timedelta(seconds=3), termination_grace_period=0
+        defer, "seq 1 5; sleep 300", execution_timeout=timedelta(hours=1), termination_grace_period=0
     )
-    assert deferred.timeout > timedelta(seconds=30)
+    assert deferred.timeout > timedelta(hours=1)
+    await until_logged(ref, deferred, b"5\n")
+    row = json.loads(deferred.row)
+    assert 0 < row["run"]["deadline"] - time.time() <= 3600
+    row["run"]["deadline"] = time.time() + 0.5
+    deferred.row = json.dumps(row)
     async with running(deferred.trigger()) as (trigger,):
         event = await trigger.event()
         await until(lambda: cluster.pods() == [])
