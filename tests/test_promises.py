@@ -91,7 +91,7 @@ def changes_the_environment(node: ast.AST) -> bool:
 
 
 # What is run in a pod, and a program of its own.
-OWN_PROCESSES = {"decorators/in_pod.py", "cli.py"}
+OWN_PROCESSES = {"decorators/in_pod.py", "cli.py", "cli_reap.py"}
 
 
 def test_nothing_changes_the_environment() -> None:
