@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # SIGKILL follows SIGTERM after 5 s.
 _KILL_SECONDS = 4.0
+_KILLED = "The task was killed."
 
 
 class NodeGroupTask(BaseOperator):
@@ -123,13 +124,20 @@ class NodeGroupTask(BaseOperator):
             return await work
 
         try:
-            return asyncio.run(run())
-        except asyncio.CancelledError:
+            # A kill may come between two of these, or what it removes may end this one otherwise.
+            if self._killed:
+                raise AirflowException(_KILLED)
+            result = asyncio.run(run())
+        except (asyncio.CancelledError, KpoMulticlusterError):
             if not self._killed:
                 raise
+        else:
+            if not self._killed:
+                return result
         finally:
             self._running = None
-        raise AirflowException("The task was killed.")
+            work.close()
+        raise AirflowException(_KILLED)
 
     def raise_failure(self, event: Mapping[str, Any]) -> None:
         """Raises what a trigger's event tells of, if that is a failure.

@@ -18,6 +18,7 @@ from kpo_multicluster.auth.connections import CloudConnection
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.node_groups.clouds import open_cloud
+from kpo_multicluster.node_groups.group import Cloud
 from kpo_multicluster.node_groups.lifecycle import NodeGroups
 from kpo_multicluster.node_groups.spec import AksNodes, CloudNodes, EksNodes, GkeNodes, Gpu, NodeGroupSpec
 from kpo_multicluster.node_groups.waiting import Pace
@@ -59,13 +60,18 @@ class Bed:
     machine: str
     options: Callable[..., CloudNodes]
     gpu: Gpu = field(default_factory=Gpu)
+    _opened: tuple[ClusterRef, Cloud] | None = None
 
     def spec(self, name: str = "gpu", *, options: CloudNodes | None = None, **given: Any) -> NodeGroupSpec:
         fields: dict[str, Any] = {"machine_types": (self.machine,), "gpu": self.gpu, **given}
         return NodeGroupSpec(name, options or self.options(), **fields)
 
-    def open(self, **options: Any) -> NodeGroups:
-        return NodeGroups(open_cloud(self.ref, self.connections), **{"pace": Pace(0.01, 0.05), **options})
+    def open(self, *, anew: bool = False, **options: Any) -> NodeGroups:
+        """The groups; `anew` as another process would."""
+        # A session of botocore takes a while to make.
+        if anew or self._opened is None or self._opened[0] != self.ref:
+            self._opened = self.ref, open_cloud(self.ref, self.connections)
+        return NodeGroups(self._opened[1], **{"pace": Pace(0.01, 0.05), **options})
 
     def emulated(self, name: str = "gpu") -> Emulated | None:
         found: Emulated | None = self.fake.node_groups.find(self.cluster, name)

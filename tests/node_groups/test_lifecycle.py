@@ -65,7 +65,7 @@ async def test_a_group_lives_and_goes(bed: Bed) -> None:
 async def test_asking_again_adopts(bed: Bed) -> None:
     groups = bed.open()
     first = await groups.ensure(bed.spec(), run="d/1")
-    again = await bed.open().ensure(bed.spec(), run="d/1")
+    again = await bed.open(anew=True).ensure(bed.spec(), run="d/1")
     other = await groups.ensure(bed.spec(), run="d/2")
 
     assert (first.created, again.created, other.created) == (True, False, False)
@@ -230,7 +230,9 @@ async def test_the_reason_survives_another_process(bed: Bed) -> None:
     ensured = await groups.ensure(bed.spec())
 
     with pytest.raises(NodeGroupFailedError, match="there is no capacity left"):
-        await bed.open().until_active(Change.from_json(ensured.change.to_json()), timeout_seconds=LIMIT_SECONDS)
+        await bed.open(anew=True).until_active(
+            Change.from_json(ensured.change.to_json()), timeout_seconds=LIMIT_SECONDS
+        )
 
 
 async def test_changes_of_others_are_waited_out(bed: Bed) -> None:
