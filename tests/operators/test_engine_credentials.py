@@ -70,7 +70,7 @@ def execute(access: ClusterAccess, ref: ClusterRef) -> Execute:
 
     class Hook(KubernetesHook):
         @cached_property
-        def access(self) -> ClusterAccess:  # type: ignore[override]
+        def access(self) -> ClusterAccess:
             return access
 
     class Operator(KubernetesPodOperator):

@@ -26,7 +26,8 @@ def test_a_quiet_pod_costs_no_request(cluster: EmbeddedCluster, run: Run) -> Non
 def test_a_server_for_which_every_version_is_too_old_is_not_flooded(cluster: EmbeddedCluster, run: Run) -> None:
     with cluster.faults.answer("^watch .*pods", 410, times=None):
         run("sleep 3")
-    assert cluster.requests.counts()["watch"] < 12
+    # A flood would be of many hundred, however slow the machine.
+    assert cluster.requests.counts()["watch"] < 50
 
 
 @sync_only
@@ -35,13 +36,14 @@ def test_events_for_which_every_version_is_too_old_are_not_asked_for_in_a_loop(
 ) -> None:
     template = {
         "spec": {
-            "initContainers": [{"name": "prepare", "image": "alpine:3", "command": ["sleep", "3"]}],
+            "initContainers": [{"name": "prepare", "image": "alpine:3", "command": ["sleep", "5"]}],
             "containers": [{"name": "base"}],
         }
     }
     with cluster.faults.answer("^watch .*events", 410, times=None):
         run("true", pod_template_dict=template, startup_check_interval_seconds=1)
-    assert 1 <= len(cluster.requests.matching("^watch .*events")) < 5
+    # A loop would ask many hundred times, however slow the machine.
+    assert 1 <= len(cluster.requests.matching("^watch .*events")) < 50
 
 
 @sync_only
