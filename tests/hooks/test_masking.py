@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,15 @@ def test_a_static_token_is_told_once_it_is_asked_for(supervisor: Supervisor) -> 
 
 # A task that does what it should not: it writes the token that is in use to its log, by print and by its logger.
 _DAG = """
+import time
+from pathlib import Path
+
 from airflow.sdk import DAG
 from kpo_multicluster.callbacks import KubernetesPodOperatorCallback
 from kpo_multicluster.cluster import kubeconfig
 from kpo_multicluster.operators.pod import KubernetesPodOperator
+
+directory = Path(DIRECTORY)
 
 
 class Tell(KubernetesPodOperatorCallback):
@@ -151,6 +157,10 @@ class Tell(KubernetesPodOperatorCallback):
     @staticmethod
     def on_pod_creation(*, operator, **kwargs):
         Tell.tell("begin", operator)
+        (directory / "begun").touch()
+        # Meanwhile the server ceases to take the token that was told.
+        while not (directory / "revoked").exists():
+            time.sleep(0.05)
 
     @staticmethod
     def on_pod_cleanup(*, operator, **kwargs):
@@ -160,67 +170,66 @@ class Tell(KubernetesPodOperatorCallback):
 with DAG("telling"):
     KubernetesPodOperator(
         task_id="tell",
-        cluster=kubeconfig(PATH),
+        cluster=kubeconfig(str(directory / "config")),
         image="alpine:3",
-        cmds=["sh", "-c", "echo at work; sleep 3"],
+        cmds=["sh", "-c", "echo at work"],
         callbacks=Tell,
     )
 """
-# Hands out the tokens of a file one after the other; each lasts a second, and the pod for longer.
+# Hands out the tokens of a file one after the other.
 _PLUGIN = """
-import datetime, json, pathlib, sys
+import json, pathlib, sys
 directory = pathlib.Path(sys.argv[1])
-tokens = (directory / "tokens").read_text().split()
 count = len(list(directory.glob("used-*")))
 (directory / f"used-{count}").touch()
-end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=1)
-status = {"token": tokens[min(count, len(tokens) - 1)], "expirationTimestamp": end.strftime("%Y-%m-%dT%H:%M:%SZ")}
+status = {"token": (directory / "tokens").read_text().split()[count]}
 print(json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}))
 """
 
 
 def test_a_task_that_logs_the_tokens_it_is_let_in_by(tmp_path: Path) -> None:
-    dags, state = tmp_path / "dags", tmp_path / "state"
+    dags, log = tmp_path / "dags", tmp_path / "log"
     dags.mkdir()
-    state.mkdir()
+    (dags / "telling.py").write_text(_DAG.replace("DIRECTORY", repr(str(tmp_path))))
     with EmbeddedCluster("telling") as cluster:
-        tokens = [cluster.issue_token() for _ in range(50)]
-        (state / "tokens").write_text("\n".join(tokens))
+        tokens = [cluster.issue_token() for _ in range(10)]
+        (tmp_path / "tokens").write_text("\n".join(tokens))
         config = cluster.kubeconfig()
         config["users"][0]["user"] = {
             "exec": {
                 "apiVersion": "client.authentication.k8s.io/v1",
                 "command": sys.executable,
-                "args": ["-c", _PLUGIN, str(state)],
+                "args": ["-c", _PLUGIN, str(tmp_path)],
                 "interactiveMode": "Never",
             }
         }
         (tmp_path / "config").write_text(json.dumps(config))
-        (dags / "telling.py").write_text(_DAG.replace("PATH", repr(str(tmp_path / "config"))))
-        ran = subprocess.run(
-            [
-                sys.executable,
-                str(Path(__file__).with_name("supervised.py")),
-                *("telling", "tell", "telling.py", str(tmp_path / "log")),
-            ],
-            env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(dags)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-    log = (tmp_path / "log").read_text()
-    assert ran.returncode == 0, f"{ran.stdout}\n{log}"
-    used = len(list(state.glob("used-*")))
-    assert used > 1
-    lines = [json.loads(line)["event"] for line in log.splitlines()]
-    told = [line for line in lines if line.startswith("<")]
+        with (tmp_path / "said").open("w") as said:
+            task = subprocess.Popen(
+                [
+                    sys.executable,
+                    str(Path(__file__).with_name("supervised.py")),
+                    *("telling", "tell", "telling.py", str(log)),
+                ],
+                env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(dags)},
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
+        while not (tmp_path / "begun").exists() and task.poll() is None:
+            time.sleep(0.05)
+        # The engine's thread has to make a second one.
+        cluster.expire_token(tokens[0])
+        (tmp_path / "revoked").touch()
+        task.wait()
+    written = log.read_text() if log.exists() else ""
+    everything = f"{(tmp_path / 'said').read_text()}\n{written}"
+    assert task.returncode == 0, everything
+    told = [line for line in (json.loads(line)["event"] for line in written.splitlines()) if line.startswith("<")]
     # What is printed and what is logged come by ways of their own.
-    said = sorted(line.partition(">")[0] for line in told)
-    assert said == ["<begin logged", "<begin printed", "<end logged", "<end printed"]
+    stages = sorted(line.partition(">")[0] for line in told)
+    assert stages == ["<begin logged", "<begin printed", "<end logged", "<end printed"], everything
     assert all(line.endswith("*** .") for line in told), told
-    assert not [token for token in tokens if token in log or token in ran.stdout]
+    assert not [token for token in tokens if token in everything]
     backwards = {line.split()[2][::-1] for line in told if "printed" in line}
-    assert len(backwards) == 2, "the token was renewed in between"
-    assert backwards <= set(tokens), "it would have been readable"
+    assert backwards == set(tokens[:2]), "each would have been readable"
