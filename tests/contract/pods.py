@@ -166,9 +166,14 @@ class Pod:
         state: Object = self.container(name)["state"]["terminated"]
         return state
 
-    async def waiting(self, *reasons: str, name: str = "base") -> Object:
-        """Waits until a container waits for one of these reasons; gives its `waiting` state."""
-        await self.until(lambda pod: _state(pod, name).get("waiting", {}).get("reason") in reasons)
+    async def waiting(self, *reasons: str, name: str = "base", message: str = "") -> Object:
+        """Waits until a container waits for one of these reasons, with this message if given; gives that state."""
+
+        def waits(pod: Object) -> bool:
+            found = _state(pod, name).get("waiting", {})
+            return found.get("reason") in reasons and message in ("", found.get("message"))
+
+        await self.until(waits)
         state: Object = self.container(name)["state"]["waiting"]
         return state
 
@@ -222,8 +227,8 @@ class Pod:
         found: list[Object] = answer["items"]
         return sorted(found, key=_event_order)
 
-    async def event(self, reason: str) -> Object:
-        """Waits for an event of this reason."""
+    async def event(self, reason: str, message: str = "") -> Object:
+        """Waits for an event of this reason, and with this message if one is given."""
         path = f"/api/v1/namespaces/{self.namespace}/events"
         params = {"fieldSelector": f"involvedObject.uid={self.uid},reason={reason}"}
 
@@ -232,7 +237,8 @@ class Pod:
             events = self.api.watch(path, resource_version="0", params=params)
             async with contextlib.aclosing(events):
                 async for event in events:
-                    return event.object
+                    if message in ("", event.object["message"]):
+                        return event.object
             raise AssertionError
 
         try:
