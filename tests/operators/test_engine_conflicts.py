@@ -89,5 +89,5 @@ def test_a_deletion_whose_answer_is_lost_is_a_deletion(cluster: EmbeddedCluster,
     started = time.monotonic()
     with cluster.faults.drop("^delete ", processed=True):
         run("true")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     cluster.wait_until(gone)

@@ -108,7 +108,7 @@ def test_a_log_that_cannot_be_read_when_the_container_ends_is_read_when_it_can(
     with cluster.faults.answer("^log ", 503, retry_after_seconds=60):
         patient(make(arguments=["seq 100; sleep 0.3"]), log_drain_seconds=0.5).execute(context())
     assert numbers(lines()) == list(range(1, 101))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_a_log_that_never_answers_is_given_up_and_said_so(cluster: EmbeddedCluster, make: Make, lines: Lines) -> None:
