@@ -118,7 +118,8 @@ def _check_names(kind: _Kind, name: str, given: Iterable[str], source: str) -> N
     if unknown:
         takes = ", ".join(["auth", "namespace", *sorted(kind.options or ())])
         raise ConfigurationError(
-            f"{_sentence(source)} has {', '.join(unknown)}, which a cluster of kind {name!r} does not take. It takes {takes}."
+            f"{_sentence(source)} has {', '.join(unknown)}, which a cluster of kind {name!r} does not take. It takes "
+            f"{takes}."
         )
     for names in kind.exclusive:
         both = [option for option in names if option in given]

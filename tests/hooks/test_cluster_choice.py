@@ -211,8 +211,8 @@ def test_a_connection_to_a_cloud_says_who_and_its_part_which(conn_type: str, kin
 def test_a_connection_to_something_else() -> None:
     message = refused(connection("http"))
     assert (
-        "is of type 'http'; one of type 'kubernetes', 'aws', 'google_cloud_platform', 'azure', 'kpo_multicluster' is needed"
-        in message
+        "is of type 'http'; one of type 'kubernetes', 'aws', 'google_cloud_platform', 'azure', "
+        "'kpo_multicluster' is needed" in message
     )
     assert choose(connection(None, in_cluster=True)).ref == choose(connection("", in_cluster=True)).ref == in_cluster()
 

@@ -216,12 +216,16 @@ def test_a_task_that_logs_the_tokens_it_is_let_in_by(tmp_path: Path) -> None:
                 stdout=said,
                 stderr=subprocess.STDOUT,
             )
-        while not (tmp_path / "begun").exists() and task.poll() is None:
-            time.sleep(0.05)
-        # The engine's thread has to make a second one.
-        cluster.expire_token(tokens[0])
-        (tmp_path / "revoked").touch()
-        task.wait()
+        try:
+            while not (tmp_path / "begun").exists() and task.poll() is None:
+                time.sleep(0.05)
+            # The engine's thread has to make a second one.
+            cluster.expire_token(tokens[0])
+            (tmp_path / "revoked").touch()
+            task.wait(100)
+        finally:
+            task.kill()
+            task.wait()
     written = log.read_text() if log.exists() else ""
     everything = f"{(tmp_path / 'said').read_text()}\n{written}"
     assert task.returncode == 0, everything
