@@ -8,7 +8,7 @@ RESULT = Path("/airflow/xcom/return.json")
 
 data_point = int(os.environ["DATA_POINT"])
 product = 23 * data_point
-print(f"23 * {data_point} = {product}")  # noqa: T201
+print(f"23 * {data_point} = {product}")
 
 # The operator mounts this directory into the container when do_xcom_push=True is set.
 RESULT.write_text(json.dumps({"product": product}))
