@@ -116,7 +116,8 @@ class ClusterPool:
             ConnectError: a cloud cannot be reached.
         """
         hook = hook_of(stored)
-        ref = await off_loop(lambda: hook.cluster_ref)
+        # Only a connection has to be looked up.
+        ref = hook.cluster if hook.cluster is not None else await off_loop(lambda: hook.cluster_ref)
         cluster = self._clusters.get(ref)
         if cluster is None:
             cluster = self._clusters[ref] = _Cluster(hook)
