@@ -225,8 +225,14 @@ class LogReader:
         return []
 
     def _rotated(self) -> list[LogLine]:
-        self._after, self._skipping = self._last, False
+        self._skipping = False
         held, self._held, self._recent = self._held, [], {}
+        left_at = max((at for at, line in enumerate(held) if line.stamp == self._last), default=None)
+        if left_at is not None:
+            # Older lines were rotated away, but the one left at was not, and with it nothing that follows it.
+            self._remember(held[: left_at + 1])
+            return held[left_at + 1 :]
+        self._after = self._last
         self.notice = (
             "The log was rotated before all of it was read: lines written in between may be missing. "
             "Raise the kubelet's containerLogMaxSize if this recurs."

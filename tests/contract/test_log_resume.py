@@ -216,20 +216,21 @@ async def rotated(pod: Pod) -> None:
 
 
 async def test_cut_while_the_log_is_rotated(cluster: Cluster, create: Create) -> None:
-    """What was read is no longer in the log: the follower says so, and goes on behind it."""
+    """Where what was read is no longer in the log, the follower says so; it goes on behind it."""
     pod = await create(manifest(python(ROTATED)))
     followed = Followed()
     cut = Cut(" 10999 " + "x" * 1000 + "\n", hold=True)
     async with CuttingClient(cluster.access, [cut]) as cutting, following(cutting, pod, followed) as task:
         await asyncio.wait_for(cutting.was_cut.wait(), _SECONDS)
         await rotated(pod)
+        # A real node rotates a log some seconds later, as a whole; the embedded one as soon as it is too large.
+        kept = (await pod.log(tailLines=1)).startswith("10999 ")
         await pod.execute("touch", "/tmp/go")
         await pod.ended()
         cutting.open_again.set()
         await asyncio.wait_for(task, _SECONDS)
     assert [int(line.split()[0]) for line in followed.lines] == list(range(11_005))
-    assert len(followed.notices) == 1
-    assert "rotated" in followed.notices[0]
+    assert ["rotated" in notice for notice in followed.notices] == ([] if kept else [True])
 
 
 async def test_a_log_that_is_rotated_is_followed_on(cluster: Cluster, create: Create) -> None:
@@ -239,8 +240,6 @@ async def test_a_log_that_is_rotated_is_followed_on(cluster: Cluster, create: Cr
         while len(followed.lines) < 11_000:
             await asyncio.sleep(0.01)
         await rotated(pod)
-        # As on a real node, which looks at the size of logs every few seconds only: what comes is of another second.
-        await asyncio.sleep(3)
         await pod.execute("touch", "/tmp/go")
         await asyncio.wait_for(task, _SECONDS)
     assert [int(line.split()[0]) for line in followed.lines] == list(range(11_005))
