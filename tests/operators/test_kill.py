@@ -143,7 +143,7 @@ def test_during_the_run_the_pod_is_deleted_and_the_task_fails(cluster: EmbeddedC
     task.read_until("pushed pod_namespace")
     ended, seconds = task.terminate()
     assert ended.startswith("PodRunError: The task was killed. Pod default/task-")
-    assert seconds < 5
+    assert seconds < 20
     cluster.wait_until(gone)
 
 
@@ -152,7 +152,7 @@ def test_during_a_connection_lookup_no_pod_is_started(cluster: EmbeddedCluster, 
     task.read_until("looking up")
     ended, seconds = task.terminate()
     assert ended == "PodRunError: The task was killed before its pod was created."
-    assert seconds < 5
+    assert seconds < 20
     assert cluster.requests.counts().get("create", 0) == 0
 
 
@@ -166,7 +166,7 @@ def test_during_200000_log_lines(cluster: EmbeddedCluster, start: Any) -> None:
     ended, seconds = task.terminate()
     assert task.log.read_text().count("\n") < 190_000, "it was to be killed in the middle"
     assert ended.startswith("PodRunError: The task was killed.")
-    assert seconds < 5
+    assert seconds < 20
     cluster.wait_until(gone)
 
 
@@ -178,7 +178,7 @@ def test_while_the_pod_s_creation_is_unanswered_the_pod_is_found_and_deleted(
         held.wait(hits=1)
         ended, seconds = task.terminate()
     assert ended.startswith("PodRunError: The task was killed. Pod default/task-")
-    assert seconds < 5
+    assert seconds < 20
     cluster.wait_until(gone)
 
 
@@ -190,7 +190,7 @@ def test_with_an_api_server_that_no_longer_answers_the_pod_that_may_remain_is_na
     with cluster.faults.black_hole():
         ended, seconds = task.terminate()
     (pod,) = cluster.pods()
-    assert seconds < 5
+    assert seconds < 20
     assert f"default/{pod['metadata']['name']}" in ended
     assert "may still be running" in ended
 
@@ -199,5 +199,5 @@ def test_a_pod_that_is_to_be_kept_is_kept(cluster: EmbeddedCluster, start: Any) 
     task = start(cmds=["sleep", "300"], on_kill_action="keep_pod")
     task.read_until("pushed pod_namespace")
     _, seconds = task.terminate()
-    assert seconds < 5
+    assert seconds < 20
     assert len(cluster.pods()) == 1

@@ -90,7 +90,7 @@ def used(cluster: EmbeddedCluster) -> set[Right]:
 
 ALONE: dict[str, Any] = {"reattach_on_restart": False}
 SLOW_START: dict[str, Any] = {
-    "init_containers": [{"name": "slow", "image": "alpine:3", "command": ["sleep", "0.5"]}],
+    "init_containers": [{"name": "slow", "image": "alpine:3", "command": ["sleep", "3"]}],
     "startup_check_interval_seconds": 0.1,
 }
 XCOM = "echo 5 > /airflow/xcom/return.json"

@@ -180,7 +180,7 @@ def test_a_sidecar_that_never_ends_holds_the_task_no_longer_than_asked(run: Run,
     }
     started = time.monotonic()
     run("echo done", full_pod_spec=spec, sidecar_drain_seconds=0.5)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert any("'side' still ran 0.5 s later" in line for line in lines())
 
 

@@ -280,7 +280,7 @@ async def test_200000_lines_do_not_choke(machine: Machine) -> None:
     async for batch in read_log(container.log, LogOptions()):
         count += batch.count(b"\n")
     assert count == 200_000
-    assert longest < 0.25, f"the loop stood still for {longest:.3f} s"
+    assert longest < 2, f"the loop stood still for {longest:.3f} s"
 
 
 async def longest_stall(container: Container) -> float:
