@@ -77,5 +77,8 @@ def _images(examples: Path) -> dict[str, ImageSource]:
     images = {"multiply-by-23": ImageSource.from_directory(examples / "multiply")}
     runghc = shutil.which("runghc")
     if runghc is not None:
-        images["haskell-hello"] = ImageSource.from_command(runghc, str(examples / "haskell" / "Main.hs"))
+        # Copied into it: a container has a /tmp of its own, and the examples may lie in this machine's.
+        program = "/opt/haskell/Main.hs"
+        source = str(examples / "haskell" / "Main.hs")
+        images["haskell-hello"] = ImageSource(entrypoint=(runghc, program), copies=((source, program),))
     return images
