@@ -6,6 +6,8 @@ UV := .uv/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# Processes that share the tests, file by file; 0 runs them all in this one.
+TEST_JOBS ?= 2
 
 .PHONY: help
 help: ## List the targets
@@ -48,7 +50,7 @@ demo-haskell: $(VENV)/.complete ## Compile the Haskell example with Debian's ghc
 
 .PHONY: test
 test: $(VENV)/.complete ## Run the tests
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-airflow
 test-airflow: $(VENV)/.complete ## Test deferred tasks under a real scheduler and triggerer (minutes)
@@ -56,7 +58,7 @@ test-airflow: $(VENV)/.complete ## Test deferred tasks under a real scheduler an
 
 .PHONY: test-upstream
 test-upstream: .venv-upstream/.complete ## Compare with the upstream operator, on the oldest Kubernetes client
-	.venv-upstream/bin/pytest $(PYTEST_ARGS) tests/parity tests/auth tests/pods tests/operators
+	.venv-upstream/bin/pytest --numprocesses $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS) tests/parity tests/auth tests/pods tests/operators
 
 .PHONY: bench
 bench: $(VENV)/.complete .venv-upstream/.complete ## Measure beside the upstream operator (13 minutes); writes docs/benchmarks.md
