@@ -50,6 +50,8 @@ def _hello(results: Results) -> Iterator[Target]:
     runs = results.of(SUPERVISED, HELLO, OURS)
     seconds = _middle(results, SUPERVISED, HELLO, OURS)
     yield Target("`execute()`, process of its own", "at most 1.4 s", f"{seconds:.2f} s", seconds <= 1.4)
+    loading = Spread.of(run.marks.import_seconds for run in runs).middle
+    yield Target("import of the operator", "at most 60 ms", f"{loading * 1000:.0f} ms", loading <= 0.06)
     imported = any(run.marks.kubernetes for run in runs)
     yield Target("`kubernetes`, process of its own", "not imported", "imported" if imported else "not", not imported)
 

@@ -28,30 +28,21 @@ HEAVY = (
 )
 
 IMPORT = """
-import json, sys, time
+import json, sys
 from airflow.sdk import BaseOperator
-before, started = set(sys.modules), time.process_time()
+before = set(sys.modules)
 import {module}
-seconds = time.process_time() - started
-print(json.dumps({{"seconds": seconds, "new": sorted(set(sys.modules) - before)}}))
+print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
-def imported(module: str) -> tuple[float, list[str]]:
-    """CPU seconds and modules that an import adds to Airflow's SDK."""
-    run = subprocess.run(
-        [sys.executable, "-c", IMPORT.format(module=module)], capture_output=True, text=True, check=True, timeout=60
-    )
-    found = json.loads(run.stdout.splitlines()[-1])
-    return found["seconds"], found["new"]
-
-
 def test_the_operator_is_light_to_import() -> None:
-    runs = [imported("kpo_multicluster.operators.pod") for _ in range(3)]
-    new = runs[0][1]
+    """By what it loads: the time that takes is measured by the benchmark."""
+    program = IMPORT.format(module="kpo_multicluster.operators.pod")
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    new = json.loads(run.stdout.splitlines()[-1])
     assert [name for name in new if name.startswith(HEAVY)] == []
     assert len(new) <= 80, new
-    assert min(seconds for seconds, _ in runs) <= 0.060
 
 
 PARSE = """
