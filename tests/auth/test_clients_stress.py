@@ -93,7 +93,7 @@ def test_none_gets_anothers_server_or_token(
         assert len(server.seen) == 2 * THREADS * ROUNDS
         server.wait_until_idle()
     gc.collect()
-    assert descriptors() == before
+    assert descriptors() <= before
     assert list((tmp_path / "tmp").iterdir()) == []
     assert sdk.Configuration._default is None
     assert dict(os.environ) == environ

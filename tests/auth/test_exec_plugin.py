@@ -388,7 +388,7 @@ def test_nothing_is_left_open(world: World, descriptors: Callable[[], int]) -> N
     world.plugin("exit 1")
     with pytest.raises(ExecPluginError):
         tokens.replace(token)
-    assert descriptors() == before
+    assert descriptors() <= before
     assert {path.name for path in world.directory.iterdir()} == {"config", "count", "plugin"}
 
 

@@ -80,7 +80,7 @@ def test_no_file_is_left_and_no_descriptor(
     before = descriptors()
     own = access(server, client_certificate=identity.certificate, client_key=identity.key)
     contexts = [ssl_context(own) for _ in range(20)]
-    assert descriptors() == before
+    assert descriptors() <= before
     assert len(contexts) == 20
     assert list(tmp_path.iterdir()) == []
 

@@ -254,4 +254,4 @@ async def test_a_closed_node_leaves_nothing() -> None:
         await asyncio.sleep(0.05)
     assert not directory.exists()
     assert await asyncio.gather(*followers) == [""] * 3
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before

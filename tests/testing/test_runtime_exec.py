@@ -95,7 +95,7 @@ async def test_exec_of_a_command_that_does_not_exist(machine: Machine) -> None:
         await machine.exec(container, "nosuch")
     assert str(caught.value) == 'exec: "nosuch": executable file not found in $PATH'
     assert caught.value.number == errno.ENOENT
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 async def test_exec_in_a_container_that_has_ended(machine: Machine) -> None:
@@ -142,7 +142,7 @@ async def test_close_ends_everything() -> None:
     assert [await container.ended for container in containers] == [137] * 3
     assert await session.wait() == 137
     session.discard()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 async def test_what_is_asked_after_the_warden_died_fails_at_once(machine: Machine, tmp_path: Path) -> None:

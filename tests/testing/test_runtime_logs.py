@@ -192,7 +192,7 @@ async def test_follow_that_is_given_up_leaves_no_descriptor(tmp_path: Path) -> N
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
     log.close()
 
 
