@@ -196,9 +196,13 @@ async def test_connections_are_cut(cluster: Cluster, start: Start) -> None:
 
 
 # More than the 10 MiB at which a kubelet rotates a log. It looks after that now and then.
+# The pause lets a reader come to the end of the log once: from then on a kubelet notices a rotation while it reads.
 ROTATED = """
 import os
-sys.stdout.write(''.join(f"{n} {'x' * 1000}\\n" for n in range(11_000)))
+print(0, 'x' * 1000)
+sys.stdout.flush()
+time.sleep(2)
+sys.stdout.write(''.join(f"{n} {'x' * 1000}\\n" for n in range(1, 11_000)))
 while not os.path.exists('/tmp/go'):
     time.sleep(0.05)
 for n in range(11_000, 11_005):
