@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _ARRIVED = "RequestReceived"
+_BINDING = "binding"
 _COMPLETION_TIMEOUT_SECONDS = 30.0
 
 
@@ -59,6 +60,12 @@ class AuditLog:
         self._path = path
         self._offset = 0
         self._events: dict[str, dict[str, Any]] = {}
+        self._nodes: dict[tuple[str, str], str] = {}
+
+    def node(self, namespace: str, pod: str) -> str | None:
+        """The node that the scheduler has given a pod; None while it has not."""
+        self._read()
+        return self._nodes.get((namespace, pod))
 
     def requests(
         self,
@@ -106,7 +113,16 @@ class AuditLog:
         self._offset += len(whole)
         for line in whole.splitlines():
             event = json.loads(line)
-            self._events[event["auditID"]] = event
+            if event.get("objectRef", {}).get("subresource") == _BINDING:
+                self._note_node(event)
+            else:
+                self._events[event["auditID"]] = event
+
+    def _note_node(self, event: dict[str, Any]) -> None:
+        """Of what the scheduler asks for, this alone is in the log: it is no request that anyone counts."""
+        if event.get("responseStatus", {}).get("code") == 201:
+            reference = event["objectRef"]
+            self._nodes[reference["namespace"], reference["name"]] = event["requestObject"]["target"]["name"]
 
 
 def _matches(event: dict[str, Any], user: str | None, namespace: str | None, since: datetime | None) -> bool:

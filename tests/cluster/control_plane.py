@@ -33,6 +33,12 @@ _AUDIT_POLICY: dict[str, Any] = {
     "rules": [
         {"level": "None", "userGroups": ["system:nodes"]},
         {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+        # Which node a pod was given stands in the request.
+        {
+            "level": "Request",
+            "users": ["system:kube-scheduler"],
+            "resources": [{"group": "", "resources": ["pods/binding"]}],
+        },
         {"level": "None", "users": ["system:apiserver", "system:kube-controller-manager", "system:kube-scheduler"]},
         {"level": "None", "nonResourceURLs": ["/healthz*", "/livez*", "/readyz*"]},
         {"level": "Metadata"},

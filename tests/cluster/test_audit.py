@@ -59,6 +59,19 @@ def test_requests_are_chosen_by_user_pod_namespace_and_time(log: Path) -> None:
     assert audit.counts(since=LATER) == {"get pods": 1}
 
 
+def test_the_node_that_the_scheduler_gave_a_pod_is_known(log: Path) -> None:
+    audit = AuditLog(log)
+    assert audit.node("space", "one") is None
+    bound = json.loads(event(8, "create", "pods/binding", name="one", status=201, user="system:kube-scheduler"))
+    refused = json.loads(event(9, "create", "pods/binding", name="two", status=409, user="system:kube-scheduler"))
+    with log.open("a") as writer:
+        writer.write(event(8, "create", "pods/binding", stage="RequestReceived", name="one"))
+        for written in (bound, refused):
+            writer.write(json.dumps({**written, "requestObject": {"target": {"kind": "Node", "name": "first"}}}) + "\n")
+    assert (audit.node("space", "one"), audit.node("space", "two")) == ("first", None)
+    assert audit.counts(pod="one") == {"create pods": 1, "get pods/log": 1}
+
+
 def test_a_request_says_how_it_ended(log: Path) -> None:
     created, _, watched, missing = AuditLog(log).requests()
     assert (created.status, created.name, watched.status, missing.status) == (201, "one", None, 404)
