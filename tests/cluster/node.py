@@ -266,6 +266,8 @@ def _kubelet_settings(node: NodeLayout, spec: NodeSpec) -> dict[str, Any]:
         # The disk and memory are the machine's: how full they are is not this node's affair.
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
+        # A hundred that are waited for at once leave room for others; a node's network has addresses for as many.
+        "maxPods": 200,
         # The shortest there is: no test of logs that are rotated need wait for long.
         "containerLogMonitorInterval": "3s",
         # How often volumes are measured; at the default, a minute, so long would one be over its limit unnoticed.
