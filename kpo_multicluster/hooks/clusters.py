@@ -18,6 +18,7 @@ from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.hooks.cluster_ways import CLASSIC_TYPE, KNOWN_FIELDS, Way, check_type, ways_of
 from kpo_multicluster.hooks.fields import ConnectionFields
+from kpo_multicluster.hooks.origins import KIND
 
 DEFAULT_CONN_ID = "kubernetes_default"
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -65,7 +66,7 @@ class ChosenCluster:
         """Each value with where it comes from, one a line; nothing secret."""
         ref = self.ref
         values = {**ref.options, **dict.fromkeys(ref.secrets, "(not shown)"), "namespace": ref.namespace}
-        rows = [("kind", ref.kind, ref.source)]
+        rows = [(KIND, ref.kind, self._origin(KIND))]
         rows += [(name, _shown(name, value), self._origin(name)) for name, value in values.items() if value is not None]
         width, longest = (max(len(row[column]) for row in rows) for column in (0, 1))
         lines = [f"{name:<{width}}  {value:<{longest}}  from {origin}" for name, value, origin in rows]
@@ -242,14 +243,9 @@ def sidecar_fields(connection: ConnectionFields) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name in ("xcom_sidecar_container_resources", "xcom_sidecar_container_security_context"):
-        value = connection.get(name)
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                raise ConfigurationError(f"Field {name!r} of {connection.source} must be a JSON object.") from None
+        value = connection.mapping(name)
         if value is not None:
-            found[name] = value
+            found[name] = dict(value)
     image = connection.text("xcom_sidecar_container_image")
     if image is not None:
         found["xcom_sidecar_container_image"] = image

@@ -141,11 +141,17 @@ FIELDS: Final[Mapping[str, FormField]] = {
     "xcom_sidecar_container_resources": FormField("XCom sidecar resources", "JSON.", schema=_OBJECT),
     "xcom_sidecar_container_security_context": FormField("XCom sidecar security context", "JSON.", schema=_OBJECT),
 }
+# The port is nothing to this package: Airflow 3.3.2 refuses to test a connection that has none.
 BEHAVIOUR: Final[Mapping[str, Any]] = {
-    "hidden-fields": ["host", "schema", "login", "password", "port", "extra"],
-    "relabeling": {},
-    "placeholders": {},
+    "hidden-fields": ["host", "schema", "login", "password", "extra"],
+    "relabeling": {"port": "Port (not used)"},
+    "placeholders": {"port": "443, if Airflow's Test asks for one"},
 }
+
+
+def as_shown(name: str) -> str:
+    """A field as the form shows it, for messages."""
+    return f"{FIELDS[name].label!r} ({name})"
 
 
 def connection_type() -> dict[str, Any]:

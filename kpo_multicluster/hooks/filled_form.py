@@ -9,8 +9,9 @@ from kpo_multicluster.auth.registry import kinds
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.hooks.cluster_part import ref_of_part
-from kpo_multicluster.hooks.connection_form import CLUSTER_KINDS, FIELDS, KIND_FIELD, OPTIONS_FIELD
+from kpo_multicluster.hooks.connection_form import CLUSTER_KINDS, FIELDS, KIND_FIELD, OPTIONS_FIELD, as_shown
 from kpo_multicluster.hooks.fields import ConnectionFields
+from kpo_multicluster.hooks.origins import KIND, naming_fields
 
 # Of these sets of fields, a cluster of the kind needs one each.
 _NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -22,6 +23,11 @@ _NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 _EITHER = (("kubeconfig_path", "kubeconfig_secret"), ("token", "token_file"))
 _NOT_IN_FORM = ("host", "login", "password")
+# Further options that may hold a secret, whose names do not say so to Airflow, and what to do instead.
+_UNMASKED: Mapping[str, str] = {
+    "document": f"fill in {as_shown('kubeconfig_secret')}",
+    "key_json": f"put it into a connection of type google_cloud_platform, named in {as_shown('cloud_conn_id')}",
+}
 
 
 def ref_of_form(connection: ConnectionFields) -> tuple[ClusterRef, dict[str, str]]:
@@ -35,21 +41,22 @@ def ref_of_form(connection: ConnectionFields) -> tuple[ClusterRef, dict[str, str
     filled = {name: value for name, value in read.items() if value is not None}
     _check(connection, kind, filled)
     part: dict[str, Any] = {"auth": kind}
-    origins: dict[str, str] = {}
+    origins = {KIND: connection.where(KIND_FIELD)}
     for name, value in filled.items():
         option = FIELDS[name].option or ("namespace" if name == "namespace" else "")
         if option:
             part[option] = value
-            origins[option] = f"field {_shown(name)} of {connection.source}"
+            origins[option] = connection.where(name)
     further = filled.get(OPTIONS_FIELD) or {}
     twice = [name for name in filled if FIELDS[name].option and FIELDS[name].option in further]
     if twice:
         raise ConfigurationError(
-            f"The {connection.source} gives in {_shown(OPTIONS_FIELD)} what it fills in as {_listed(twice)}: leave "
+            f"The {connection.source} gives in {as_shown(OPTIONS_FIELD)} what it fills in as {_listed(twice)}: leave "
             "only one of them."
         )
-    ref = ref_of_part({**further, **part}, auth=None, source=connection.source)
-    return ref, {name: where for name, where in origins.items() if name in ref.options or name == "namespace"}
+    _check_further(connection, further)
+    with naming_fields({**dict.fromkeys(further, connection.where(OPTIONS_FIELD)), **origins}):
+        return ref_of_part({**further, **part}, auth=None, source=connection.source), origins
 
 
 def _value(connection: ConnectionFields, name: str) -> Any:
@@ -63,14 +70,14 @@ def _value(connection: ConnectionFields, name: str) -> Any:
 
 
 def _kind(connection: ConnectionFields) -> str:
-    kind, field = _value(connection, KIND_FIELD), f"{_shown(KIND_FIELD)} of {connection.source}"
+    kind, field = _value(connection, KIND_FIELD), connection.where(KIND_FIELD)
     choices = ", ".join(
         f"{name!r} ({CLUSTER_KINDS[name]})" if name in CLUSTER_KINDS else repr(name) for name in kinds()
     )
     if kind is None:
-        raise ConfigurationError(f"The field {field} is empty: choose one of {choices}.")
+        raise ConfigurationError(f"The {field} is empty: choose one of {choices}.")
     if kind not in kinds():
-        raise ConfigurationError(f"The field {field} is {kind!r}: choose one of {choices}.")
+        raise ConfigurationError(f"The {field} is {kind!r}: choose one of {choices}.")
     return str(kind)
 
 
@@ -79,7 +86,7 @@ def _check(connection: ConnectionFields, kind: str, filled: Mapping[str, Any]) -
     if unread:
         raise ConfigurationError(
             f"The {connection.source} fills in {' and '.join(unread)}, which a connection of its type does not have: "
-            f"an API server's address is {_shown('server')}, its token {_shown('token')}."
+            f"an API server's address is {as_shown('server')}, its token {as_shown('token')}."
         )
     unknown = connection.others(FIELDS)
     if unknown:
@@ -91,7 +98,7 @@ def _check(connection: ConnectionFields, kind: str, filled: Mapping[str, Any]) -
     if others:
         raise ConfigurationError(
             f"The {connection.source} is for a cluster of the kind {CLUSTER_KINDS.get(kind, kind)!r}, and fills in "
-            f"{_listed(others)}, which that kind does not have: empty them, or choose another {_shown(KIND_FIELD)}."
+            f"{_listed(others)}, which that kind does not have: empty them, or choose another {as_shown(KIND_FIELD)}."
         )
     for names in _EITHER:
         both = [name for name in names if name in filled]
@@ -106,9 +113,16 @@ def _check(connection: ConnectionFields, kind: str, filled: Mapping[str, Any]) -
             )
 
 
-def _shown(name: str) -> str:
-    return f"{FIELDS[name].label!r} ({name})"
+def _check_further(connection: ConnectionFields, further: Mapping[str, Any]) -> None:
+    """Refuses secrets under a name by which Airflow does not mask them."""
+    for name, instead in _UNMASKED.items():
+        value = further.get(name)
+        if value and not str(value).startswith("env:"):
+            raise ConfigurationError(
+                f"The {connection.where(OPTIONS_FIELD)} holds {name}, which Airflow would show to whoever sees the "
+                f"connection: {instead}, and empty it there."
+            )
 
 
 def _listed(names: Any, joint: str = "and") -> str:
-    return f" {joint} ".join(map(_shown, names))
+    return f" {joint} ".join(map(as_shown, names))

@@ -26,6 +26,7 @@ from kpo_multicluster.hooks.clusters import (
 from kpo_multicluster.hooks.connections import AirflowConnections
 from kpo_multicluster.hooks.fields import ConnectionFields, connection_fields
 from kpo_multicluster.hooks.masking import CredentialMask
+from kpo_multicluster.hooks.origins import fields_named, naming_fields
 from kpo_multicluster.raised import airflow_errors
 
 if TYPE_CHECKING:
@@ -192,9 +193,10 @@ class KubernetesHook(BaseHook):
             CredentialError: the credential could not be made.
             ConnectError: the cluster is not up, or its cloud cannot be reached.
         """
-        ref = self.cluster_ref
+        chosen = self.chosen_cluster
+        ref = chosen.ref
         self.credential_mask.cover_ref(ref.secrets)
-        with airflow_errors():
+        with airflow_errors(), naming_fields(chosen.origins):
             return self.credential_mask.cover(resolve(ref, connections=AirflowConnections()))
 
     @property
@@ -311,7 +313,9 @@ class KubernetesHook(BaseHook):
         examination = self.examine()
         failure = examination.first_failure
         if failure is not None:
-            return False, f"{failure.name}: {failure.found} {failure.next_step}".strip()
+            origins = {} if failure is examination.steps[0] else self.chosen_cluster.origins
+            found = failure.found + fields_named(failure.found, origins)
+            return False, f"{failure.name}: {found} {failure.next_step}".strip()
         found = examination.step("authentication").found
         lacking = examination.step("permissions")
         granted = "" if lacking.outcome == "ok" else f" {lacking.found}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -28,7 +29,7 @@ PASTED = "apiVersion: v1\nkind: Config\n"
 def chosen(**fields: Any) -> ChosenCluster:
     # As Airflow saves the form: what was not touched is null.
     extra = {**dict.fromkeys(FIELDS), **fields}
-    return choose_cluster(ClusterArguments(), ConnectionFields("gpu", FORM_TYPE, extra), {})
+    return choose_cluster(ClusterArguments(), ConnectionFields("gpu", FORM_TYPE, extra=extra), {})
 
 
 def refusal(**fields: Any) -> str:
@@ -128,12 +129,32 @@ def test_fields_of_two_kinds() -> None:
         ({"cluster_kind": "token", "server": "https://a"}, "needs 'Token' (token) or 'Token file' (token_file)"),
         ({"cluster_kind": "eks"}, "needs 'Cluster name' (cluster_name)"),
         ({"cluster_kind": "gke", "cluster_name": "gpu"}, "names no location"),
-        ({"cluster_kind": "eks", "cluster_name": "gpu", "role_arn": "me"}, "role_arn 'me'"),
+        (
+            {"cluster_kind": "eks", "cluster_name": "gpu", "role_arn": "me"},
+            "(role_arn is the field 'Role' (role_arn) of connection 'gpu'.)",
+        ),
+        (
+            {"cluster_kind": "eks", "cluster_name": "gpu", "cluster_options": {"sts_endpoint_url": "http://sts"}},
+            "(sts_endpoint_url is the field 'Further options' (cluster_options) of connection 'gpu'.)",
+        ),
+        (
+            {"cluster_kind": "kubeconfig", "cluster_options": {"document": "clusters: []"}},
+            "'Further options' (cluster_options) of connection 'gpu' holds document, which Airflow would show to "
+            "whoever sees the connection: fill in 'Kubeconfig, pasted' (kubeconfig_secret), and empty it there.",
+        ),
+        (
+            {"cluster_kind": "gke", "cluster_name": "gpu", "cluster_options": {"key_json": "{}"}},
+            "put it into a connection of type google_cloud_platform, named in 'Cloud connection' (cloud_conn_id)",
+        ),
         (
             {"cluster_kind": "in_cluster", "cluster_options": "{"},
-            "'cluster_options' of connection 'gpu' must be",
+            "The field 'Further options' (cluster_options) of connection 'gpu' must be a JSON object",
         ),
-        ({"cluster_kind": "eks", "cluster_name": 3}, "'cluster_name' of connection 'gpu' must be text, not int"),
+        ({"cluster_kind": "eks", "cluster_name": 3}, "'Cluster name' (cluster_name) of connection 'gpu' must be text"),
+        (
+            {"cluster_kind": "in_cluster", "xcom_sidecar_container_resources": "[1]"},
+            "'XCom sidecar resources' (xcom_sidecar_container_resources) of connection 'gpu' must be a JSON object",
+        ),
         (
             {"cluster_kind": "eks", "cluster_name": "gpu", "region": "a", "cluster_options": {"region": "b"}},
             "gives in 'Further options' (cluster_options) what it fills in as 'Region' (region)",
@@ -143,7 +164,10 @@ def test_fields_of_two_kinds() -> None:
             "has rolearn, which a cluster of kind 'eks' does not take",
         ),
         ({"cluster_kind": "in_cluster", "regoin": "x"}, "has regoin among its extra fields"),
-        ({"cluster_kind": "token", "insecure_skip_tls_verify": "perhaps"}, "must be true or false, not 'perhaps'"),
+        (
+            {"cluster_kind": "token", "insecure_skip_tls_verify": "perhaps"},
+            "'Accept any certificate' (insecure_skip_tls_verify) of connection 'gpu' must be true or false",
+        ),
     ],
 )
 def test_what_is_filled_in_wrongly(fields: dict[str, Any], said: str) -> None:
@@ -151,7 +175,7 @@ def test_what_is_filled_in_wrongly(fields: dict[str, Any], said: str) -> None:
 
 
 def test_airflow_s_own_fields() -> None:
-    fields = ConnectionFields("gpu", FORM_TYPE, {"cluster_kind": "token"}, host="a", password="b")
+    fields = ConnectionFields("gpu", FORM_TYPE, extra={"cluster_kind": "token"}, host="a", password="b")
     with pytest.raises(ConfigurationError, match=r"fills in host and password, .* address is 'API server' \(server\)"):
         choose_cluster(ClusterArguments(), fields, {})
 
@@ -175,6 +199,39 @@ def test_either_hook_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
         good, said = MulticlusterHook("gpu").test_connection()
         assert good, said
         assert "connection 'gpu'" in said
+
+
+EKS = {"cluster_kind": "eks", "cluster_name": "gpu", "region": "us-east-2", "cloud_conn_id": "aws_remote"}
+CLOUD_FIELD = "field 'Cloud connection' (cloud_conn_id) of connection 'gpu'"
+
+
+@pytest.mark.parametrize(
+    ("remote", "missing", "said"),
+    [
+        (None, "", f"There is no connection 'aws_remote', which a cluster names as conn_id. .*{CLOUD_FIELD}"),
+        ({"conn_type": "http"}, "", f"is of type 'http'; one of type 'aws' is needed .*{CLOUD_FIELD}"),
+        (
+            {"conn_type": "aws", "login": "a", "password": "b"},
+            "botocore.session",
+            "pip install 'kpo-multicluster.eks.' .*kind is the field 'Cluster kind' (cluster_kind) of connection 'gpu'",
+        ),
+    ],
+    ids=["no such connection", "of another type", "no library for it"],
+)
+def test_a_cloud_connection_that_cannot_be_used(
+    remote: dict[str, str] | None, missing: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_GPU", json.dumps({"conn_type": FORM_TYPE, "extra": EKS}))
+    if remote is not None:
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_REMOTE", json.dumps(remote))
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)
+    pattern = said.replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(ConfigurationError, match=pattern):
+        _ = MulticlusterHook("gpu").access
+    good, told = MulticlusterHook("gpu").test_connection()
+    assert not good
+    assert re.search(pattern, told), told
 
 
 # -- what Airflow makes of it ----------------------------------------------------------------------------------------
