@@ -138,7 +138,7 @@ def connection_login(connection: CloudConnection) -> AwsLogin:
             session.set_credentials(key, secret, token)
         return session
 
-    services = connection.mapping("service_config")
+    services = connection.mapping("service_config") or {}
     endpoints = {"eks": connection.text("endpoint_url")}
     for service in ("eks", "sts"):
         endpoints[service] = (services.get(service) or {}).get("endpoint_url") or endpoints.get(service)
@@ -184,7 +184,7 @@ def _roles(connection: CloudConnection) -> tuple[AssumedRole, ...]:
     if arn is None:
         return ()
     method = connection.text("assume_role_method") or "assume_role"
-    arguments = dict(connection.mapping("assume_role_kwargs"))
+    arguments = dict(connection.mapping("assume_role_kwargs") or {})
     name = arguments.pop("RoleSessionName", DEFAULT_SESSION_NAME)
     if method == "assume_role":
         return (AssumedRole(arn, name, connection.text("external_id"), arguments=arguments),)

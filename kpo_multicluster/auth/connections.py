@@ -37,6 +37,10 @@ class CloudConnection:
         """For messages."""
         return f"connection {self.conn_id!r}"
 
+    def where(self, name: str) -> str:
+        """A field, for messages."""
+        return f"field {name!r} of {self.source}"
+
     def check_type(self, conn_type: str) -> None:
         """Refuses a connection to something else.
 
@@ -45,13 +49,13 @@ class CloudConnection:
         """
         if self.conn_type not in (conn_type, "", None):
             raise ConfigurationError(
-                f"The {self.source} is of type {self.conn_type!r}; one of type {conn_type!r} is needed here. Name "
-                "another one."
+                f"The {self.source} is of type {self.conn_type!r}; one of type {conn_type!r} is needed as conn_id. "
+                "Name another one."
             )
 
     def get(self, name: str) -> Any:
         """A field of the extra, under its own name or the long one of old forms; None and "" are unset."""
-        for key in (name, f"extra__{self.conn_type}__{name}"):
+        for key in (name, f"{self._prefix}{name}"):
             value = self.extra.get(key)
             if value not in (None, ""):
                 return value
@@ -66,7 +70,7 @@ class CloudConnection:
         value = self.get(name)
         if value is None or isinstance(value, str):
             return value
-        raise ConfigurationError(f"The field {name!r} of {self.source} must be text, not {type(value).__name__}.")
+        raise ConfigurationError(f"The {self.where(name)} must be text, not {type(value).__name__}.")
 
     def endpoint(self, name: str) -> str | None:
         """A field of the extra that holds the base URL of an API, in place of the cloud's own.
@@ -77,10 +81,10 @@ class CloudConnection:
         url = self.text(name)
         if url is None or is_secure(url):
             return url
-        raise ConfigurationError(f"The field {name!r} of {self.source} must be an https URL: correct it there.")
+        raise ConfigurationError(f"The {self.where(name)} must be an https URL: correct it there.")
 
-    def mapping(self, name: str) -> Mapping[str, Any]:
-        """A field of the extra that holds an object, or JSON of one; empty when it is unset.
+    def mapping(self, name: str) -> Mapping[str, Any] | None:
+        """A field of the extra that holds an object, or JSON of one; None if unset.
 
         Raises:
             ConfigurationError: it holds something else.
@@ -90,14 +94,14 @@ class CloudConnection:
             try:
                 value = json.loads(value)
             except ValueError:  # its message quotes the text
-                value = None
-            if not isinstance(value, Mapping):
-                raise ConfigurationError(f"The field {name!r} of {self.source} is not a JSON object: correct it there.")
+                value = ""
         if value is None or isinstance(value, Mapping):
-            return value or {}
-        raise ConfigurationError(
-            f"The field {name!r} of {self.source} must be a JSON object, not {type(value).__name__}."
-        )
+            return value
+        raise ConfigurationError(f"The {self.where(name)} must be a JSON object: correct it there.")
+
+    @property
+    def _prefix(self) -> str:
+        return f"extra__{self.conn_type}__"
 
 
 class Connections(Protocol):

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from kpo_multicluster.airflow_names import AirflowException, AirflowNotFoundException, BaseHook
 from kpo_multicluster.auth.connections import CloudConnection
 from kpo_multicluster.errors import ConfigurationError, CredentialError
-from kpo_multicluster.hooks.fields import extra_fields
+from kpo_multicluster.hooks.fields import connection_fields
 
 if TYPE_CHECKING:
     from kpo_multicluster.auth.aws_logins import AwsLogin
 
 _AMAZON = "airflow.providers.amazon"
+# The provider says with the second that it knows no such setting, as the third does of an argument.
+_REFUSALS = (AirflowException, NotImplementedError, TypeError)
 
 
 class AirflowConnections:
@@ -30,16 +32,13 @@ class AirflowConnections:
             ConfigurationError: there is none, or its extra is not a JSON object.
         """
         try:
-            found: Any = BaseHook.get_connection(conn_id)
+            return connection_fields(BaseHook.get_connection(conn_id))
         except AirflowNotFoundException:
             raise ConfigurationError(
                 f"There is no connection {conn_id!r}, which a cluster names as conn_id. Make it under Admin > "
                 f"Connections, or set the environment variable AIRFLOW_CONN_{conn_id.upper()} where workers and "
                 "triggerers run."
             ) from None
-        return CloudConnection(
-            conn_id, found.conn_type, found.login or None, found.password or None, extra_fields(found)
-        )
 
     def aws_login(self, conn_id: str, region: str | None) -> AwsLogin | None:
         """How the amazon provider logs in with a connection of type `aws`; None where it is not installed.
@@ -63,13 +62,13 @@ class AirflowConnections:
         hook = base.AwsGenericHook(aws_conn_id=conn_id, region_name=region)
         try:
             settings = hook.conn_config
-        except (AirflowException, NotImplementedError, TypeError) as error:
+        except _REFUSALS as error:
             raise ConfigurationError(f"The {connection.source} is refused by the amazon provider: {error}") from None
 
         def make() -> Any:
             try:
                 return _AsBotocore(hook.get_session(region_name=settings.region_name))
-            except (AirflowException, NotImplementedError, LookupError) as error:
+            except (*_REFUSALS, LookupError) as error:
                 fault = f"{type(error).__name__}: {error}"
             raise CredentialError(f"The amazon provider could not log in with {connection.source} ({fault}).")
 

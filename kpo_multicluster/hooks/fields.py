@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from kpo_multicluster.auth.connections import CloudConnection
 from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.hooks.connection_form import FIELDS, FORM_TYPE, as_shown
 
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 # A connection that was given as a URI without a type, or made by hand, is taken for one of Kubernetes.
@@ -15,31 +17,16 @@ _DEFAULT_TYPE = "kubernetes"
 
 
 @dataclass(frozen=True)
-class ConnectionFields:
-    """What is used of an Airflow connection.
+class ConnectionFields(CloudConnection):
+    """What is used of an Airflow connection that names a cluster.
 
     Attributes:
-        conn_id: its id.
-        conn_type: its type.
-        extra: its extra fields.
         host: the field of that name.
         port: likewise.
-        login: likewise.
-        password: likewise.
     """
 
-    conn_id: str
-    conn_type: str | None = _DEFAULT_TYPE
-    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
     host: str | None = None
     port: int | None = None
-    login: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    @property
-    def source(self) -> str:
-        """For messages."""
-        return f"connection {self.conn_id!r}"
 
     @property
     def type(self) -> str:
@@ -47,27 +34,10 @@ class ConnectionFields:
         return self.conn_type or _DEFAULT_TYPE
 
     def where(self, name: str) -> str:
-        """A field, for messages."""
-        return f"field {name!r} of {self.source}"
-
-    def get(self, name: str) -> Any:
-        """An extra field, with or without the prefix of old forms; None and the empty string are unset."""
-        for key in (name, f"extra__{self.type}__{name}"):
-            value = self.extra.get(key)
-            if value not in (None, ""):
-                return value
-        return None
-
-    def text(self, name: str) -> str | None:
-        """An extra field that holds text.
-
-        Raises:
-            ConfigurationError: it holds something else.
-        """
-        value = self.get(name)
-        if value is None or isinstance(value, str):
-            return value
-        raise ConfigurationError(f"Field {name!r} of {self.source} must be text, not {type(value).__name__}.")
+        """A field, for messages; as its form shows it, where it has one of ours."""
+        if self.type == FORM_TYPE and name in FIELDS:
+            return f"field {as_shown(name)} of {self.source}"
+        return super().where(name)
 
     def flag(self, name: str) -> bool | None:
         """An extra field that is true or false; None if unset.
@@ -77,26 +47,14 @@ class ConnectionFields:
         """
         return as_flag(self.get(name), self.where(name))
 
-    def mapping(self, name: str) -> Mapping[str, Any] | None:
-        """An extra field that holds an object, or JSON of one; None if unset.
-
-        Raises:
-            ConfigurationError: it holds something else.
-        """
-        value = self.get(name)
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except ValueError:  # its message quotes the text
-                value = ""
-        if value is None or isinstance(value, Mapping):
-            return value
-        raise ConfigurationError(f"Field {name!r} of {self.source} must be a JSON object: correct it there.")
-
     def others(self, known: Iterable[str]) -> list[str]:
         """Names of the extra fields that are filled in and not among `known`, without their prefix; sorted."""
-        names = {key.removeprefix(f"extra__{self.type}__") for key in self.extra}
+        names = {key.removeprefix(self._prefix) for key in self.extra}
         return sorted(name for name in names - set(known) if self.get(name) is not None)
+
+    @property
+    def _prefix(self) -> str:
+        return f"extra__{self.type}__"
 
 
 def as_flag(value: Any, where: str) -> bool | None:
@@ -126,20 +84,15 @@ def connection_fields(connection: Any) -> ConnectionFields:
     return ConnectionFields(
         connection.conn_id,
         connection.conn_type,
-        extra_fields(connection),
-        connection.host or None,
-        connection.port or None,
         connection.login or None,
         connection.password or None,
+        _extra(connection),
+        connection.host or None,
+        connection.port or None,
     )
 
 
-def extra_fields(connection: Any) -> dict[str, Any]:
-    """The extra fields of an Airflow `Connection`.
-
-    Raises:
-        ConfigurationError: its extra is not a JSON object.
-    """
+def _extra(connection: Any) -> dict[str, Any]:
     fault = "is not a JSON object"
     try:
         extra: Any = json.loads(connection.extra or "{}")

@@ -7,6 +7,7 @@ import base64
 import os
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
@@ -18,6 +19,9 @@ import pytest
 import trustme
 import yaml
 from aiohttp import WSMsgType, web
+
+from ..clock import Clock
+from .numbered import NumberedTokens
 
 T = TypeVar("T")
 
@@ -314,19 +318,23 @@ def as_base64() -> Callable[[str], str]:
     return encoded
 
 
-class Clock:
-    """Time that moves when a test says so."""
-
-    def __init__(self, now: float = 1_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def tokens(server: Any, clock: Clock) -> NumberedTokens:
+    return NumberedTokens(server, clock)
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads take turns after each step, nearly."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture

@@ -24,32 +24,10 @@ from kpo_multicluster.auth.clients import async_api_client
 from kpo_multicluster.cluster import kubeconfig, token
 from kpo_multicluster.errors import ConfigurationError, CredentialError, MissingExtraError
 
+from .numbered import NumberedTokens, access
+
 # Not annotated.
 Watch: Any = watching.Watch
-
-
-class Tokens:
-    """Numbered tokens, each accepted by the server that it is told of."""
-
-    def __init__(self, server: Any, clock: Any, life: float | None = None) -> None:
-        self.server, self.clock, self.life, self.count = server, clock, life, 0
-        self.source = TokenSource(self, source="test", clock=clock)
-
-    def __call__(self) -> Token:
-        self.count += 1
-        self.server.accepted = {f"t{self.count}"}
-        return Token(f"t{self.count}", None if self.life is None else self.clock() + self.life)
-
-
-@pytest.fixture
-def tokens(server: Any, clock: Any) -> Tokens:
-    return Tokens(server, clock)
-
-
-def access(server: Any, source: TokenSource | None, **fields: Any) -> ClusterAccess:
-    return ClusterAccess(
-        **{"server": server.url, "source": "context 'gpu' of /k", "ca_pem": server.ca_pem, "tokens": source, **fields}
-    )
 
 
 def good(server: Any, **fields: Any) -> ClusterAccess:
@@ -89,7 +67,7 @@ async def test_the_process_default_is_neither_read_nor_written(server: Any) -> N
 
 
 async def test_the_credential_is_renewed_before_it_ends(server: Any, clock: Any) -> None:
-    tokens = Tokens(server, clock, life=600)
+    tokens = NumberedTokens(server, clock, life=600)
     async with await async_api_client(access(server, tokens.source)) as client:
         assert await version(client) == "cluster"
         clock.now += 570
@@ -97,7 +75,7 @@ async def test_the_credential_is_renewed_before_it_ends(server: Any, clock: Any)
     assert [seen.bearer for seen in server.seen] == ["t1", "t2"]
 
 
-async def test_a_401_causes_one_renewal_and_one_replay(server: Any, tokens: Tokens) -> None:
+async def test_a_401_causes_one_renewal_and_one_replay(server: Any, tokens: NumberedTokens) -> None:
     async with await async_api_client(access(server, tokens.source)) as client:
         await version(client)
         server.accepted = set()  # what the server takes now is what is fetched next
@@ -126,7 +104,7 @@ async def test_a_credential_that_cannot_be_renewed_says_why(server: Any) -> None
     assert "s3cret" not in str(caught.value)
 
 
-async def test_a_stream_and_a_watch_are_replayed_too(server: Any, tokens: Tokens) -> None:
+async def test_a_stream_and_a_watch_are_replayed_too(server: Any, tokens: NumberedTokens) -> None:
     async with await async_api_client(access(server, tokens.source)) as client:
         server.accepted = set()
         core: Any = sdk.CoreV1Api(client)
@@ -139,7 +117,7 @@ async def test_a_stream_and_a_watch_are_replayed_too(server: Any, tokens: Tokens
     assert [seen.bearer for seen in server.seen] == ["t1", "t2", "t2", "t3"]
 
 
-async def test_a_header_of_the_callers_own_is_left_alone(server: Any, tokens: Tokens) -> None:
+async def test_a_header_of_the_callers_own_is_left_alone(server: Any, tokens: NumberedTokens) -> None:
     own = {"type": "api_key", "in": "header", "key": "authorization", "value": "Bearer mine"}
     async with await async_api_client(access(server, tokens.source)) as client:
         api: Any = sdk.VersionApi(client)
@@ -148,7 +126,7 @@ async def test_a_header_of_the_callers_own_is_left_alone(server: Any, tokens: To
     assert [seen.bearer for seen in server.seen] == ["mine"]
 
 
-async def test_eight_requests_refused_at_once_renew_once(server: Any, tokens: Tokens) -> None:
+async def test_eight_requests_refused_at_once_renew_once(server: Any, tokens: NumberedTokens) -> None:
     async with await async_api_client(access(server, tokens.source)) as client:
         server.accepted = set()
         assert await asyncio.gather(*(version(client) for _ in range(8))) == ["cluster"] * 8
@@ -171,7 +149,7 @@ async def test_a_renewal_does_not_hold_up_the_loop(server: Any) -> None:
         assert await version(client) == "cluster"
 
 
-async def test_exec_over_the_websocket(server: Any, tokens: Tokens) -> None:
+async def test_exec_over_the_websocket(server: Any, tokens: NumberedTokens) -> None:
     own = access(server, tokens.source)
     assert await run(own) == "hello from cluster"
     server.accepted = set()

@@ -23,38 +23,16 @@ from kubernetes import watch as watching
 from kubernetes.client.exceptions import ApiException
 from multidict import CIMultiDict
 
-from kpo_multicluster.auth.access import ClusterAccess, Token, TokenSource, static_token
+from kpo_multicluster.auth.access import Token, TokenSource, static_token
 from kpo_multicluster.auth.clients import api_client
 from kpo_multicluster.cluster import kubeconfig, token
 from kpo_multicluster.errors import ConfigurationError, CredentialError
 
+from .numbered import NumberedTokens, access
+
 # Neither is annotated.
 stream: Any = websocket.stream
 Watch: Any = watching.Watch
-
-
-class Tokens:
-    """Numbered tokens, each accepted by the server that it is told of."""
-
-    def __init__(self, server: Any, clock: Any, life: float | None = None) -> None:
-        self.server, self.clock, self.life, self.count = server, clock, life, 0
-        self.source = TokenSource(self, source="test", clock=clock)
-
-    def __call__(self) -> Token:
-        self.count += 1
-        self.server.accepted = {f"t{self.count}"}
-        return Token(f"t{self.count}", None if self.life is None else self.clock() + self.life)
-
-
-@pytest.fixture
-def tokens(server: Any, clock: Any) -> Tokens:
-    return Tokens(server, clock)
-
-
-def access(server: Any, source: TokenSource | None, **fields: Any) -> ClusterAccess:
-    return ClusterAccess(
-        **{"server": server.url, "source": "context 'gpu' of /k", "ca_pem": server.ca_pem, "tokens": source, **fields}
-    )
 
 
 def version(client: Any) -> str:
@@ -104,7 +82,7 @@ def test_the_process_default_is_neither_read_nor_written(server: Any) -> None:
 
 
 def test_the_credential_is_renewed_before_it_ends(server: Any, clock: Any) -> None:
-    tokens = Tokens(server, clock, life=600)
+    tokens = NumberedTokens(server, clock, life=600)
     with api_client(access(server, tokens.source)) as client:
         assert version(client) == "cluster"
         clock.now += 570
@@ -112,7 +90,7 @@ def test_the_credential_is_renewed_before_it_ends(server: Any, clock: Any) -> No
     assert [seen.bearer for seen in server.seen] == ["t1", "t2"]
 
 
-def test_a_401_causes_one_renewal_and_one_replay(server: Any, tokens: Tokens) -> None:
+def test_a_401_causes_one_renewal_and_one_replay(server: Any, tokens: NumberedTokens) -> None:
     with api_client(access(server, tokens.source)) as client:
         version(client)
         server.accepted = set()  # what the server takes now is what is fetched next
@@ -145,7 +123,7 @@ def test_a_credential_that_cannot_be_renewed_says_why(server: Any) -> None:
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_stream_and_a_watch_are_replayed_too(server: Any, tokens: Tokens) -> None:
+def test_a_stream_and_a_watch_are_replayed_too(server: Any, tokens: NumberedTokens) -> None:
     with api_client(access(server, tokens.source)) as client:
         server.accepted = set()
         response: Any = sdk.CoreV1Api(client).list_namespaced_pod("default", _preload_content=False)
@@ -157,21 +135,21 @@ def test_a_stream_and_a_watch_are_replayed_too(server: Any, tokens: Tokens) -> N
     assert [seen.bearer for seen in server.seen] == ["t1", "t2", "t2", "t3"]
 
 
-def test_a_header_of_the_callers_own_is_left_alone(server: Any, tokens: Tokens) -> None:
+def test_a_header_of_the_callers_own_is_left_alone(server: Any, tokens: NumberedTokens) -> None:
     own = {"type": "api_key", "in": "header", "key": "authorization", "value": "Bearer mine"}
     with api_client(access(server, tokens.source)) as client, pytest.raises(ApiException):
         sdk.VersionApi(client).get_code(_request_auth=own)
     assert [seen.bearer for seen in server.seen] == ["mine"]
 
 
-def test_eight_threads_refused_at_once_renew_once(server: Any, tokens: Tokens) -> None:
+def test_eight_threads_refused_at_once_renew_once(server: Any, tokens: NumberedTokens) -> None:
     with api_client(access(server, tokens.source)) as client, ThreadPoolExecutor(8) as threads:
         server.accepted = set()
         assert [future.result() for future in [threads.submit(version, client) for _ in range(8)]] == ["cluster"] * 8
     assert tokens.count == 2
 
 
-def test_exec_over_the_websocket(server: Any, tokens: Tokens) -> None:
+def test_exec_over_the_websocket(server: Any, tokens: NumberedTokens) -> None:
     with api_client(access(server, tokens.source)) as client:
         assert run(client) == "hello from cluster"
         server.accepted = set()
@@ -190,7 +168,7 @@ def test_exec_is_verified_against_the_clusters_ca(server: Any, other_ca: trustme
     assert server.seen == []
 
 
-def test_a_thread_that_execs_does_not_take_the_requests_of_others(server: Any, tokens: Tokens) -> None:
+def test_a_thread_that_execs_does_not_take_the_requests_of_others(server: Any, tokens: NumberedTokens) -> None:
     source = access(server, tokens.source)
     with api_client(source) as client:
         entered, go = threading.Event(), threading.Event()
@@ -384,7 +362,7 @@ def test_an_unreachable_server_is_tried_once(make_server: Any) -> None:
         version(client)
 
 
-def test_a_configuration_can_be_copied(server: Any, tokens: Tokens) -> None:
+def test_a_configuration_can_be_copied(server: Any, tokens: NumberedTokens) -> None:
     with api_client(access(server, tokens.source)) as client:
         copied = copy.deepcopy(client.configuration)
         assert copied.auth_settings()["BearerToken"]["value"] == "Bearer t1"

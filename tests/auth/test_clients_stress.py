@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,6 @@ from kpo_multicluster.cluster import ClusterRef, kubeconfig
 
 CLUSTERS = THREADS = 8
 ROUNDS = 2
-
-
-@pytest.fixture
-def hasty_threads() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.fixture

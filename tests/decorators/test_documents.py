@@ -34,7 +34,7 @@ def test_every_dag_can_be_parsed(document: str, number: int, tmp_path: Path) -> 
 def test_the_connection_names_a_cluster() -> None:
     (written,) = blocks("cloud-operators.md", "json")
     connection = json.loads(written)
-    fields = ConnectionFields("gpu", connection["conn_type"], connection["extra"])
+    fields = ConnectionFields("gpu", connection["conn_type"], extra=connection["extra"])
     ref = choose_cluster(ClusterArguments(), fields, {}).ref
     assert (ref.kind, ref.options["conn_id"]) == ("eks", "aws_remote")
 

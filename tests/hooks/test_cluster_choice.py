@@ -19,7 +19,7 @@ EKS = {"auth": "eks", "conn_id": "aws_remote", "cluster_name": "gpu", "region": 
 
 
 def connection(conn_type: str | None = "kubernetes", **extra: Any) -> ConnectionFields:
-    return ConnectionFields("gpu", conn_type, extra)
+    return ConnectionFields("gpu", conn_type, extra=extra)
 
 
 def choose(connection: ConnectionFields | None = None, **arguments: Any) -> ChosenCluster:
@@ -231,11 +231,11 @@ def test_a_connection_to_something_else() -> None:
     ],
 )
 def test_address_and_token(host: str, port: int | None, server: str) -> None:
-    fields = ConnectionFields("gpu", "kubernetes", {}, host, port, None, "hunter2")
+    fields = ConnectionFields("gpu", "kubernetes", None, "hunter2", {}, host, port)
     chosen = choose(fields)
     assert chosen.ref == ClusterRef("token", {"server": server}, {"token": "hunter2"})
     with_ca = ConnectionFields(
-        "gpu", "kubernetes", {"cluster": {"auth": "token", "ca_file": "/ca"}}, host, port, None, "hunter2"
+        "gpu", "kubernetes", None, "hunter2", {"cluster": {"auth": "token", "ca_file": "/ca"}}, host, port
     )
     chosen = choose(with_ca)
     assert chosen.ref == ClusterRef("token", {"server": server, "ca_file": "/ca"}, {"token": "hunter2"})
@@ -248,9 +248,9 @@ def test_address_and_token(host: str, port: int | None, server: str) -> None:
     [
         (ConnectionFields("gpu", host="h"), "fills in host but not password: put a token there"),
         (ConnectionFields("gpu", password="p"), "fills in password but not host"),
-        (ConnectionFields("gpu", "kubernetes", {"in_cluster": True}, "h", None, None, "p"), "in_cluster and host"),
+        (ConnectionFields("gpu", password="p", extra={"in_cluster": True}, host="h"), "in_cluster and host"),
         (
-            ConnectionFields("gpu", "kubernetes", {"cluster": {"auth": "token", "server": "https://a"}}, "h"),
+            ConnectionFields("gpu", extra={"cluster": {"auth": "token", "server": "https://a"}}, host="h"),
             "fills in host, and server in its field 'cluster'",
         ),
     ],

@@ -28,15 +28,15 @@ def test_every_extra_names_a_cluster() -> None:
     kinds = []
     for extra in extras:
         by_type = extra["cluster"].get("auth") is None
-        fields = ConnectionFields("gpu", "aws" if by_type else "kubernetes", extra)
+        fields = ConnectionFields("gpu", "aws" if by_type else "kubernetes", extra=extra)
         if extra["cluster"].get("auth") == "token":
-            fields = ConnectionFields("gpu", "kubernetes", extra, host="10.0.0.1", port=6443, password="t")
+            fields = ConnectionFields("gpu", "kubernetes", extra=extra, host="10.0.0.1", port=6443, password="t")
         kinds.append(choose_cluster(ClusterArguments(), fields, {}).ref.kind)
     assert kinds == ["eks", "eks", "gke", "aks", "kubeconfig", "token", "eks"]
 
 
 def test_what_is_explained_is_what_is_shown() -> None:
-    fields = ConnectionFields("gpu", "kubernetes", json.loads(blocks("json")[0]))
+    fields = ConnectionFields("gpu", "kubernetes", extra=json.loads(blocks("json")[0]))
     assert choose_cluster(ClusterArguments(), fields, {}).explain() == blocks("text")[0].strip()
 
 

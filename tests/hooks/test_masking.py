@@ -206,11 +206,8 @@ def test_a_task_that_logs_the_tokens_it_is_let_in_by(tmp_path: Path) -> None:
         (tmp_path / "config").write_text(json.dumps(config))
         with (tmp_path / "said").open("w") as said:
             task = subprocess.Popen(
-                [
-                    sys.executable,
-                    str(Path(__file__).with_name("supervised.py")),
-                    *("telling", "tell", "telling.py", str(log)),
-                ],
+                [sys.executable, "-m", "tests.hooks.supervised", "telling", "tell", "telling.py", str(log)],
+                cwd=Path(__file__).parents[2],
                 env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(dags)},
                 stdin=subprocess.DEVNULL,
                 stdout=said,

@@ -247,7 +247,7 @@ def test_a_connection_with_a_web_identity(
         ),
         (CloudConnection("c", "aws", extra={"config_kwargs": {"nonsense": 1}}), "config_kwargs of connection 'c'"),
         (CloudConnection("c", "aws", extra={"region_name": 7}), "'region_name' of connection 'c' must be text"),
-        (CloudConnection("c", "aws", extra={"service_config": "{"}), "'service_config' .* is not a JSON object"),
+        (CloudConnection("c", "aws", extra={"service_config": "{"}), "'service_config' .* must be a JSON object"),
     ],
 )
 def test_connections_that_cannot_work(aws: Any, connection: CloudConnection, message: str) -> None:
