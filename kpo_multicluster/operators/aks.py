@@ -38,16 +38,6 @@ class AksPodOperator(CloudPodOperator):
         ConfigurationError: an argument cannot work, when the DAG is parsed or once it is rendered.
     """
 
-    template_fields: Sequence[str] = (
-        *KubernetesPodOperator.template_fields,
-        "cluster_name",
-        "resource_group",
-        "subscription_id",
-        "azure_conn_id",
-        "use_admin_credential",
-        "use_private_endpoint",
-        "cluster_options",
-    )
     _function = "aks"
     _conn_id_argument = "azure_conn_id"
     _default_conn_id = _DEFAULT_CONN_ID
@@ -60,6 +50,7 @@ class AksPodOperator(CloudPodOperator):
         "use_admin_credential",
         "use_private_endpoint",
     )
+    template_fields: Sequence[str] = (*KubernetesPodOperator.template_fields, *_naming, "cluster_options")
 
     def __init__(
         self,
@@ -73,7 +64,7 @@ class AksPodOperator(CloudPodOperator):
         on_finish_action: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(on_finish_action="delete_pod" if on_finish_action is None else on_finish_action, **kwargs)
+        super().__init__(on_finish_action=on_finish_action, **kwargs)
         self.cluster_name = cluster_name
         self.resource_group = resource_group
         self.subscription_id = subscription_id

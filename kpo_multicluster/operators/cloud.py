@@ -26,6 +26,7 @@ class CloudPodOperator(KubernetesPodOperator):
     Args:
         cluster_options: further options of the cluster, under the names that the function of `kpo_multicluster.clouds`
             takes them by.
+        on_finish_action: what becomes of the pod; None means `delete_pod`.
     """
 
     operator_extra_links = (PodConsoleLink(),)
@@ -39,8 +40,14 @@ class CloudPodOperator(KubernetesPodOperator):
     _flags: ClassVar[Sequence[str]] = ("in_cluster",)
     _naming: ClassVar[Sequence[str]]
 
-    def __init__(self, *, cluster_options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        cluster_options: Mapping[str, Any] | None = None,
+        on_finish_action: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(on_finish_action="delete_pod" if on_finish_action is None else on_finish_action, **kwargs)
         self.cluster_options = cluster_options
         self._refuse_other_clusters()
         # What it says of an XCom sidecar is not this cluster's.

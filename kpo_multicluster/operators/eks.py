@@ -39,19 +39,17 @@ class EksPodOperator(CloudPodOperator):
         ConfigurationError: an argument cannot work, when the DAG is parsed or once it is rendered.
     """
 
-    template_fields: Sequence[str] = (
-        *KubernetesPodOperator.template_fields,
-        "cluster_name",
-        "in_cluster",
-        "pod_name",
-        "aws_conn_id",
-        "region",
-        "cluster_options",
-    )
     _function = "eks"
     _conn_id_argument = "aws_conn_id"
     _default_conn_id = _DEFAULT_CONN_ID
     _naming = ("cluster_name", "region", "aws_conn_id")
+    template_fields: Sequence[str] = (
+        *KubernetesPodOperator.template_fields,
+        *_naming,
+        "in_cluster",
+        "pod_name",
+        "cluster_options",
+    )
 
     def __init__(
         self,
@@ -74,7 +72,7 @@ class EksPodOperator(CloudPodOperator):
             in_cluster=in_cluster,
             namespace=namespace,
             name=pod_name if name is None else name,
-            on_finish_action="delete_pod" if on_finish_action is None else on_finish_action,
+            on_finish_action=on_finish_action,
             **kwargs,
         )
         self.cluster_name = cluster_name

@@ -43,18 +43,6 @@ class GKEStartPodOperator(CloudPodOperator):
         ConfigurationError: an argument cannot work, when the DAG is parsed or once it is rendered.
     """
 
-    template_fields: Sequence[str] = (
-        *KubernetesPodOperator.template_fields,
-        "location",
-        "cluster_name",
-        "use_internal_ip",
-        "use_dns_endpoint",
-        "project_id",
-        "gcp_conn_id",
-        "impersonation_chain",
-        "deferrable",
-        "cluster_options",
-    )
     _function = "gke"
     _conn_id_argument = "gcp_conn_id"
     _default_conn_id = _DEFAULT_CONN_ID
@@ -67,6 +55,12 @@ class GKEStartPodOperator(CloudPodOperator):
         "impersonation_chain",
         "use_internal_ip",
         "use_dns_endpoint",
+    )
+    template_fields: Sequence[str] = (
+        *KubernetesPodOperator.template_fields,
+        *_naming,
+        "deferrable",
+        "cluster_options",
     )
 
     def __init__(  # noqa: PLR0913 - the google provider's signature
@@ -83,11 +77,7 @@ class GKEStartPodOperator(CloudPodOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            on_finish_action="delete_pod" if on_finish_action is None else on_finish_action,
-            deferrable=deferrable,
-            **kwargs,
-        )
+        super().__init__(on_finish_action=on_finish_action, deferrable=deferrable, **kwargs)
         self.location = location
         self.cluster_name = cluster_name
         self.use_internal_ip = use_internal_ip
