@@ -85,21 +85,24 @@ def names_of_containers(
     return names
 
 
-def exit_codes(value: int | Container[int] | None) -> Container[int]:
-    """The codes to skip on, from one, or anything that contains them.
+def exit_codes(value: object) -> Container[int]:
+    """The codes to skip on, from one, or anything that contains them; None for none.
 
     Raises:
         ConfigurationError: it is something else.
     """
     if value is None:
         return []
-    codes: Any = [value] if isinstance(value, int) else value
-    wrong = not isinstance(codes, Container) or isinstance(codes, (str, *_NO_NAMES))
-    if isinstance(codes, Collection) and not isinstance(codes, range):
-        wrong = wrong or any(isinstance(code, bool) or not isinstance(code, int) for code in codes)
-    if wrong:
-        raise ConfigurationError(f"skip_on_exit_code must be an exit code, or several, as integers, not {value!r}.")
-    return codes  # type: ignore[no-any-return]
+    codes = [value] if isinstance(value, int) else value
+    if isinstance(codes, Container) and not isinstance(codes, (str, *_NO_NAMES)) and _are_codes(codes):
+        return codes
+    raise ConfigurationError(f"skip_on_exit_code must be an exit code, or several, as integers, not {value!r}.")
+
+
+def _are_codes(codes: Container[object]) -> bool:
+    if not isinstance(codes, Collection) or isinstance(codes, range):
+        return True
+    return all(isinstance(code, int) and not isinstance(code, bool) for code in codes)
 
 
 def check_relaunch(causes: Iterable[str] | None, random_name_suffix: bool) -> frozenset[LossCause]:

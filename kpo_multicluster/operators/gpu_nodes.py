@@ -7,6 +7,7 @@ KubernetesPodOperator(task_id="train", image="train:1", cluster=gpu)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ class GpuNodes:
         self.create = create
         self.delete = delete
         self.done = done
+        self._teardown: AbstractContextManager[object] = delete
         self._before: set[str] = set()
 
     def pod_arguments(self) -> dict[str, Any]:
@@ -55,13 +57,13 @@ class GpuNodes:
 
     def __enter__(self) -> Self:
         self._before = set(self._dag().task_ids)
-        self.delete.__enter__()  # type: ignore[no-untyped-call]
+        self._teardown.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.delete.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        self._teardown.__exit__(kind, error, trace)
         if error is not None:
             return
         inside = {task.task_id: task for task in self._dag().tasks if task.task_id not in self._before}

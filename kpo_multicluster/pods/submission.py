@@ -104,8 +104,8 @@ async def read_pod(api: ApiClient, namespace: str, name: str) -> dict[str, Any] 
         refused = error
     path, selecting = pods_path(namespace), {"fieldSelector": f"metadata.name={name}"}
     with contextlib.suppress(ForbiddenError):
-        found = (await api.request("GET", path, params=selecting)).get("items") or [None]
-        return found[0]  # type: ignore[no-any-return]
+        found: list[dict[str, Any]] = (await api.request("GET", path, params=selecting)).get("items") or []
+        return found[0] if found else None
     # A watch from no version on begins with what is there.
     watch = api.watch(path, resource_version="", params=selecting, timeout_seconds=1, reconnect=False)
     try:
