@@ -57,12 +57,25 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             under_contract.close()
 
 
-@pytest.fixture(scope="module")
-def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace that a module's cases share; each of them has pods of its own in it."""
+@contextlib.contextmanager
+def _namespace(cluster: Cluster) -> Iterator[str]:
     name = cluster.make_namespace()
     yield name
     cluster.delete_namespace(name)
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace that a module's cases share; each of them has pods of its own in it."""
+    with _namespace(cluster) as name:
+        yield name
+
+
+@pytest.fixture
+def task_namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace for one case alone."""
+    with _namespace(cluster) as name:
+        yield name
 
 
 @pytest.fixture

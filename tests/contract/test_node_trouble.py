@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -53,13 +53,6 @@ async def test_an_eviction_that_a_program_answers_with_0_shows_in_an_event_only(
     assert await pod.over(timeout_seconds=EVICTION_SECONDS) == "Succeeded"
     assert "reason" not in pod.status
     assert (await pod.event("Evicted"))["type"] == "Warning"
-
-
-@pytest.fixture
-def task_namespace(cluster: Cluster) -> Iterator[str]:
-    name = cluster.make_namespace()
-    yield name
-    cluster.delete_namespace(name)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,11 +28,9 @@ PLAIN = Counter(list=1, create=1, watch=1, log=1, delete=1)
 
 
 @pytest.fixture
-def namespace(cluster: Cluster) -> Iterator[str]:
-    """One for each case: it is what requests are counted by."""
-    name = cluster.make_namespace()
-    yield name
-    cluster.delete_namespace(name)
+def namespace(task_namespace: str) -> str:
+    """It is what requests are counted by."""
+    return task_namespace
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -30,11 +30,9 @@ ASKED = {"get pods/log": "log", "get pods/exec": "exec", "create pods/exec": "ex
 
 
 @pytest.fixture
-def namespace(cluster: Cluster) -> Iterator[str]:
-    """One for each case: it is what requests are counted by."""
-    name = cluster.make_namespace()
-    yield name
-    cluster.delete_namespace(name)
+def namespace(task_namespace: str) -> str:
+    """It is what requests are counted by."""
+    return task_namespace
 
 
 @pytest.fixture
