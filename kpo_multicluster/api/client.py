@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kpo_multicluster.api.connection import Call, Connection, Params, Try, query, with_headers
 from kpo_multicluster.api.exec import ExecResult, run_command
 from kpo_multicluster.api.faults import LIBRARY_ERRORS, FaultError, next_part
+from kpo_multicluster.api.pace import Pace
 from kpo_multicluster.api.retry import NO_RETRY, Clock, RetryPolicy
 from kpo_multicluster.api.watch import WatchEvent, watch_events
 from kpo_multicluster.auth.access import ClusterAccess
@@ -174,9 +175,11 @@ class ApiClient:
         call = self._connection.call("GET", path, answer_seconds=idle_seconds)
         response = await self._connection.open(call, params=params, idle_seconds=idle_seconds)
         cut: BaseException | None = None
+        pace = Pace(response)
         try:
             while part := await next_part(response):
                 yield part
+                await pace.read(len(part))
         except (FaultError, *LIBRARY_ERRORS) as error:
             cut = error
         finally:

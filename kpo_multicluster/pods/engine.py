@@ -15,13 +15,18 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
+from kpo_multicluster.pods.emitted import LogBatch
+
 T = TypeVar("T")
 
-# Batches that may wait for the caller before a step is held back; a batch is one chunk of a log at the most.
-_QUEUE_LIMIT = 64
-# Read batches are reported to the loop so many at a time: each report wakes its thread, which then fights for the GIL
-# with the caller's. A step that is held back has more than the rest of them unread, so it never waits for good.
-_REPORTED_AT_ONCE = 32
+# Bytes that may wait for the caller before a step is held back. A logger is slower than a busy container, and a kubelet
+# that is held back for long loses what it rotates meanwhile.
+_UNREAD_LIMIT = 16 * 2**20
+# What each thing and each line takes beside its text.
+_OVERHEAD = 256
+# What was read is reported to the loop so much at a time: each report wakes its thread, which then fights for the GIL
+# with the caller's. A step that is held back has more than the rest of it unread, so it never waits for good.
+_REPORTED_AT_ONCE = _UNREAD_LIMIT // 4
 
 
 class EngineStopped(BaseException):
@@ -37,7 +42,9 @@ class Engine:
         self._queue: SimpleQueue[tuple[object, Any]] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._room: asyncio.Semaphore | None = None
+        # Made with the loop, whose thread alone touches it and what is unread.
+        self._room: asyncio.Event | None = None
+        self._unread = 0
         self._unreported = 0
         self._stopped = False
 
@@ -52,7 +59,7 @@ class Engine:
             return
         # Made here: a signal handler that raises finds a loop to close, whatever it interrupted.
         if self._loop is None:
-            self._room = asyncio.Semaphore(_QUEUE_LIMIT)
+            self._room = asyncio.Event()
             self._loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self._main, args=(self._loop,), name=self._name, daemon=True)
         self._thread = thread
@@ -72,7 +79,10 @@ class Engine:
     async def emit(self, item: Any) -> None:
         """Hands `item` to the caller's thread; waits while too many are unread. On the loop's thread only."""
         assert self._room is not None
-        await self._room.acquire()
+        while self._unread >= _UNREAD_LIMIT:
+            self._room.clear()
+            await self._room.wait()
+        self._unread += _size(item)
         self._queue.put((self, item))
 
     def drive(self, step: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
@@ -95,7 +105,7 @@ class Engine:
             while True:
                 kind, item = self._queue.get()
                 if kind is self:
-                    self._report_read(loop)
+                    self._report_read(loop, _size(item))
                     yield item
                 elif kind is done:
                     finished = True
@@ -177,16 +187,16 @@ class Engine:
             task.exception()
         self._queue.put((done, task))
 
-    def _report_read(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._unreported += 1
-        if self._unreported == _REPORTED_AT_ONCE:
-            self._unreported = 0
-            loop.call_soon_threadsafe(self._release)
+    def _report_read(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
+        self._unreported += size
+        if self._unreported >= _REPORTED_AT_ONCE:
+            read, self._unreported = self._unreported, 0
+            loop.call_soon_threadsafe(self._release, read)
 
-    def _release(self) -> None:
+    def _release(self, read: int) -> None:
         assert self._room is not None
-        for _ in range(_REPORTED_AT_ONCE):
-            self._room.release()
+        self._unread -= read
+        self._room.set()
 
     def _cancel_steps(self) -> None:
         loop = self._loop
@@ -200,6 +210,12 @@ class Engine:
         if task.cancelled():
             raise EngineStopped
         return task.result()
+
+
+def _size(item: Any) -> int:
+    """Bytes that it takes, roughly."""
+    lines = item.lines if isinstance(item, LogBatch) else ()
+    return _OVERHEAD * (1 + len(lines)) + sum(len(line.text) for line in lines)
 
 
 def _cancel_named(loop: asyncio.AbstractEventLoop, name: str) -> None:

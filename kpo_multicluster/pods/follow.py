@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -44,9 +44,10 @@ _STATUS_LAG_SECONDS = 2.0
 # The longer a stream is open, the likelier is its end that of a server which is being replaced; and the less does one
 # request more, to be sure that it was the container's, weigh.
 _LONG_STREAM_SECONDS = 60.0
-# A kubelet whose reader lags reads a rotated file to its end, and is then content if the container has ended too: the
-# rest is in the next file. It rotates at 10 MiB, unless told otherwise.
+# A kubelet that lags behind as a log is rotated reads the old file to its end and does not notice the next: the stream
+# falls silent, and ends with the container as if that had been all. It rotates at 10 MiB, unless told otherwise.
 _ROTATED_BYTES = 2**20
+_SILENT_SECONDS = 5.0
 
 
 class _End(Enum):
@@ -56,6 +57,36 @@ class _End(Enum):
 
 
 Sink = Callable[[LogBatch | Notice], Awaitable[None]]
+
+
+class _Parts:
+    """The parts of a stream; one may be waited for in vain, and still is the next."""
+
+    def __init__(self, stream: AsyncGenerator[bytes, None]) -> None:
+        self._stream = stream
+        self._coming: asyncio.Task[bytes] | None = None
+
+    async def comes(self, *, within_seconds: float) -> bool:
+        """Whether the next part, or the end, comes soon."""
+        if self._coming is None:
+            self._coming = asyncio.create_task(self._part())
+        await asyncio.wait({self._coming}, timeout=within_seconds)
+        return self._coming.done()
+
+    async def next(self) -> bytes:
+        """The next part, empty at the end."""
+        coming, self._coming = self._coming, None
+        return await (self._part() if coming is None else coming)
+
+    async def aclose(self) -> None:
+        """Ends the stream."""
+        if self._coming is not None:
+            self._coming.cancel()
+            await asyncio.gather(self._coming, return_exceptions=True)
+        await self._stream.aclose()
+
+    async def _part(self) -> bytes:
+        return await anext(self._stream, b"")
 
 
 class LogFollower:
@@ -148,7 +179,7 @@ class LogFollower:
         params = {"container": self.container, "timestamps": "true", "previous": "true"}
         reader = LogReader()
         with contextlib.suppress(ApiError, ConnectError):
-            async with contextlib.aclosing(self._api.stream(pod_path(self._monitor.pod, "log"), params=params)) as log:
+            async with contextlib.aclosing(self._log(params)) as log:
                 async for chunk in log:
                     if lines := reader.feed(chunk):
                         return lines[0].timestamp
@@ -177,17 +208,12 @@ class LogFollower:
         """Reads one stream to its end."""
         params = self._params(restart, previous=previous)
         loop = asyncio.get_running_loop()
-        opened, given, size = loop.time(), self.given, 0
+        opened = loop.time()
         try:
-            async with contextlib.aclosing(
-                self._api.stream(pod_path(self._monitor.pod, "log"), params=params)
-            ) as chunks:
-                async for chunk in chunks:
-                    self.progress += 1
-                    size += len(chunk)
-                    self.heard_at = loop.time()
-                    self._refusals = 0
-                    await self._give(self._reader.feed(chunk))
+            async with contextlib.aclosing(_Parts(self._log(params))) as parts:
+                whole = await self._read(parts, previous=previous)
+            if not whole:
+                return _End.CUT
         except NotFoundError:
             return _End.NONE
         except ForbiddenError as error:
@@ -207,8 +233,43 @@ class LogFollower:
             self._refusals += 1
             await self._pause(opened)
             return _End.CUT
-        long = loop.time() - opened >= _LONG_STREAM_SECONDS
-        return await self._closed(restart, long=long, rotating=size >= _ROTATED_BYTES and self.given > given)
+        return await self._closed(restart, long=loop.time() - opened >= _LONG_STREAM_SECONDS)
+
+    def _log(self, params: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
+        return self._api.stream(pod_path(self._monitor.pod, "log"), params=params)
+
+    async def _read(self, parts: _Parts, *, previous: bool) -> bool:
+        """Gives a stream's lines to the sink, until it ends; False if the log is known to have more."""
+        # What it gave since it was last known to be of the present file.
+        unchecked = 0
+        while True:
+            if unchecked >= _ROTATED_BYTES and not await parts.comes(within_seconds=_SILENT_SECONDS):
+                if await self._has_newer(previous=previous):
+                    return False
+                unchecked = 0
+            chunk = await parts.next()
+            if not chunk:
+                return unchecked < _ROTATED_BYTES or not await self._has_newer(previous=previous)
+            self.progress += 1
+            self.heard_at = asyncio.get_running_loop().time()
+            self._refusals = 0
+            given = self.given
+            await self._give(self._reader.feed(chunk))
+            # What is only read again is no sign of a rotation.
+            unchecked += len(chunk) if self.given > given else 0
+
+    async def _has_newer(self, *, previous: bool) -> bool:
+        """Whether the log, as the kubelet has it now, ends with another line than the last that was read."""
+        params = {"container": self.container, "timestamps": "true", "tailLines": "1"}
+        if previous:
+            params["previous"] = "true"
+        reader, lines = LogReader(), []
+        async with contextlib.aclosing(self._log(params)) as chunks:
+            async for chunk in chunks:
+                lines += reader.feed(chunk)
+        lines += reader.end()
+        cursor = self._reader.cursor
+        return cursor is None or not lines or lines[-1].timestamp != cursor.last
 
     def _params(self, restart: int, *, previous: bool) -> dict[str, Any]:
         params = {"container": self.container, **self._reader.resume(restart)}
@@ -219,13 +280,12 @@ class LogFollower:
             params["follow"] = "false"
         return params
 
-    async def _closed(self, restart: int, *, long: bool, rotating: bool) -> _End:
+    async def _closed(self, restart: int, *, long: bool) -> _End:
         """What the clean end of a stream means: the end of the log, or no more than that of the stream.
 
         Args:
             restart: of the container, at the stream's beginning.
             long: whether the stream was open for long.
-            rotating: whether it gave so much that the log may have been rotated meanwhile.
         """
         closed_at = time.time()
         if self._still_writing(restart):
@@ -234,7 +294,7 @@ class LogFollower:
             await self._monitor.wait(lambda _: not self._still_writing(restart), timeout_seconds=_STATUS_LAG_SECONDS)
             if long or self._ended_after(closed_at, restart):
                 return _End.CUT
-        return _End.CUT if rotating else _End.CLEAN
+        return _End.CLEAN
 
     def _ended_after(self, closed_at: float, restart: int) -> bool:
         """Whether the container went on after its stream was closed: something between closed it, not the kubelet.

@@ -117,6 +117,8 @@ class LogReader:
         # The oldest second that is asked for again; lines given out so far, by second, from then on.
         self._since = _second(cursor.since) if cursor else None
         self._recent: dict[str, int] = {_second(cursor.last // _SECOND): cursor.seen} if cursor else {}
+        # The latest time of all lines given out; it need not be that of the last.
+        self._newest: str | None = None
         self._skip = 0
         self._after: str | None = None
         self._skipping = False
@@ -138,7 +140,7 @@ class LogReader:
         """
         if restart != self._restart:
             self._last, self._since, self._recent, self._restart = None, None, {}, restart
-            self.first = None
+            self.first = self._newest = None
         self._rest = b""
         self._held = []
         cursor = self.cursor
@@ -211,7 +213,8 @@ class LogReader:
             if line.stamp is None:
                 # Before the first timestamp: the tail of a long line already given out. Later: such a tail again.
                 continue
-            if line.stamp >= unseen:
+            if line.stamp >= unseen or (not self._held and self._newest is not None and line.stamp > self._newest):
+                # Were anything of what was seen still there, it would come first.
                 return self._rotated() + self._drop_old(lines[position:])
             self._held.append(line)
             if len(self._held) == self._skip:
@@ -262,6 +265,8 @@ class LogReader:
             return
         if self.first is None and self._last is None:
             self.first = next(line.timestamp for line in lines if line.stamp is not None)
+        if self._newest is None or newest > self._newest:
+            self._newest = newest
         since = _before(newest[:_SECOND_LENGTH])
         if self._since is None or since > self._since:
             self._since = since

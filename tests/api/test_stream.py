@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import socket
 import time
+from types import SimpleNamespace
+from typing import cast
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from kpo_multicluster.api.client import ApiClient
+from kpo_multicluster.api.pace import Pace
 from kpo_multicluster.api.tunnel import ClusterConnector
 from kpo_multicluster.errors import BadRequestError, ConnectError
 
@@ -49,6 +53,44 @@ async def test_a_large_log(api: FakeApi) -> None:
     api.answer(chunks(*(text[start : start + 50_000] for start in range(0, len(text), 50_000))))
     async with client(api.url) as tested:
         assert await _read(tested) == text
+
+
+class _Transport:
+    """Of an answer; notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def pause_reading(self) -> None:
+        self.asked.append("pause")
+
+    def resume_reading(self) -> None:
+        self.asked.append("resume")
+
+
+async def test_a_burst_may_gather() -> None:
+    transport = _Transport()
+    pace = Pace(cast("aiohttp.ClientResponse", SimpleNamespace(connection=SimpleNamespace(transport=transport))))
+    for _ in range(60):
+        await pace.read(1_000)
+    assert transport.asked == []
+    await pace.read(100_000)
+    assert transport.asked == ["pause", "resume"]
+
+
+async def test_an_answer_that_has_come_whole_is_not_waited_for() -> None:
+    response = SimpleNamespace(connection=None)
+    await Pace(cast("aiohttp.ClientResponse", response)).read(100_000)
+
+
+async def test_a_rest_ends_with_the_connection() -> None:
+    transport = _Transport()
+    response = SimpleNamespace(connection=SimpleNamespace(transport=transport))
+    resting = asyncio.create_task(Pace(cast("aiohttp.ClientResponse", response)).read(100_000))
+    await asyncio.sleep(0)
+    response.connection.transport = None
+    await resting
+    assert transport.asked == ["pause"]
 
 
 async def test_a_cut_is_an_error_and_not_an_end(api: FakeApi) -> None:

@@ -133,6 +133,8 @@ class ScriptedNode:
             self._written.notify_all()
         file, closed = len(self._files), len(self._closed)
         given = self._files[-1]
+        if options.tail_lines is not None:
+            given = max(given, len(self._lines) - options.tail_lines)
 
         def end() -> int:
             """Of what this stream is served."""
@@ -142,7 +144,8 @@ class ScriptedNode:
             return end() > given or len(self._closed) > closed
 
         while True:
-            for stamp, line in self._lines[given : end()]:
+            while given < end():
+                stamp, line = self._lines[given]
                 given += 1
                 if stamp >= since:
                     yield f"{_rfc3339(stamp)} {line}\n".encode()

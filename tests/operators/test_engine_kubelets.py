@@ -160,3 +160,48 @@ def test_a_log_that_is_rotated_while_it_is_read_slowly_is_read_on(play: Play, li
 
     play(rotating)
     assert numbers(lines()) == list(range(1502))
+
+
+@FOLLOWED
+def test_a_log_that_fell_silent_as_it_was_rotated_is_read_on_at_once(
+    play: Play, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet waits at the end of the old file, while the container goes on in the next."""
+    monkeypatch.setattr("kpo_multicluster.pods.follow._SILENT_SECONDS", 0.2)
+
+    async def rotating(node: ScriptedNode, pod: Pod) -> None:
+        await node.report(pod, base=running())
+        await node.write(*(f"{number:>01000}" for number in range(1500)))
+        await node.opened(1)
+        await node.rotate()
+        await node.write("1500")
+        # One that looks, and one that reads on.
+        await node.opened(3)
+        await node.write("1501")
+        await node.report(pod, base=terminated())
+        await node.close_streams()
+
+    play(rotating)
+    assert numbers(lines()) == list(range(1502))
+
+
+@FOLLOWED
+def test_a_silent_log_is_looked_at_once(play: Play, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kpo_multicluster.pods.follow._SILENT_SECONDS", 0.2)
+    streams = 0
+
+    async def pausing(node: ScriptedNode, pod: Pod) -> None:
+        nonlocal streams
+        await node.report(pod, base=running())
+        await node.write(*(f"{number:>01000}" for number in range(1500)))
+        await node.opened(2)
+        await asyncio.sleep(1)
+        await node.write("1500")
+        await asyncio.sleep(1)
+        streams = node.streams
+        await node.report(pod, base=terminated())
+        await node.close_streams()
+
+    play(pausing)
+    assert streams == 2
+    assert numbers(lines()) == list(range(1501))

@@ -14,7 +14,9 @@ from types import FrameType
 
 import pytest
 
+from kpo_multicluster.pods.emitted import LogBatch
 from kpo_multicluster.pods.engine import Engine, EngineStopped
+from kpo_multicluster.pods.logs import LogLine
 
 
 @pytest.fixture
@@ -45,23 +47,33 @@ def test_what_is_emitted_arrives_in_order_on_the_calling_thread(engine: Engine) 
     assert received == [(number, threading.current_thread().name) for number in range(1000)]
 
 
-def test_a_step_waits_for_a_slow_caller(engine: Engine) -> None:
-    emitted = 0
+@pytest.mark.parametrize(("lines", "length"), [(1, 10), (1, 2_000_000), (500, 100), (20_000, 1)])
+def test_a_step_waits_for_a_slow_caller_and_goes_on_when_it_has_read(engine: Engine, lines: int, length: int) -> None:
+    emitted, batch = 0, LogBatch("base", [LogLine(None, "x" * length)] * lines)
+    # As the engine counts: each line, and each batch, takes more than its text.
+    size = 256 + lines * (256 + length)
+    count = 4 * 16 * 2**20 // size
 
     async def step() -> None:
         nonlocal emitted
-        for number in range(1000):
-            await engine.emit(number)
-            emitted += 1
+        for _ in range(count):
+            await engine.emit(batch)
+            emitted += size
 
-    driven = engine.drive(step())
-    assert next(driven) == 0
-    deadline = time.monotonic() + 5
-    while emitted < 64 and time.monotonic() < deadline:
-        time.sleep(0.001)
-    time.sleep(0.05)
-    assert 64 <= emitted <= 66
-    driven.close()
+    def held_back() -> int:
+        deadline = time.monotonic() + 30
+        while emitted < 16 * 2**20 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        return emitted
+
+    driven, received = engine.drive(step()), size
+    assert next(driven) is batch
+    assert 16 * 2**20 <= held_back() < 16 * 2**20 + 2 * size
+    for _ in driven:
+        received += size
+        assert emitted - received <= 20 * 2**20 + 2 * size
+    assert received == count * size
 
 
 def test_what_earlier_steps_emitted_leaves_room_for_later_ones(engine: Engine) -> None:
