@@ -52,6 +52,7 @@ __all__ = [
     "TaskDeferralTimeout",
     "TaskDeferred",
     "airflow_version",
+    "airflow_connection",
     "conf",
     "given_arguments",
     "mask_secret",
@@ -59,6 +60,20 @@ __all__ = [
     "pod_mutation_hooks",
     "tell_timing",
 ]
+
+
+def airflow_connection(conn_id: str, hook: type[BaseHook] = BaseHook) -> Any:
+    """The connection of that id, which a hook's class may look up in a way of its own.
+
+    Raises:
+        AirflowNotFoundException: there is none.
+    """
+    try:
+        return hook.get_connection(conn_id)
+    except ImportError as error:  # before 3.2, outside of a task: there is no supervisor that could be asked
+        if "SUPERVISOR_COMMS" not in str(error):
+            raise
+    raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
 
 
 def given_arguments(operator: BaseOperator) -> frozenset[str]:

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from kpo_multicluster.airflow_names import AirflowException, AirflowNotFoundException, BaseHook
+from kpo_multicluster.airflow_names import AirflowException, AirflowNotFoundException, airflow_connection
 from kpo_multicluster.auth.connections import CloudConnection
 from kpo_multicluster.errors import ConfigurationError, CredentialError
 from kpo_multicluster.hooks.fields import connection_fields
@@ -32,7 +32,7 @@ class AirflowConnections:
             ConfigurationError: there is none, or its extra is not a JSON object.
         """
         try:
-            return connection_fields(BaseHook.get_connection(conn_id))
+            return connection_fields(airflow_connection(conn_id))
         except AirflowNotFoundException:
             raise ConfigurationError(
                 f"There is no connection {conn_id!r}, which a cluster names as conn_id. Make it under Admin > "

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kpo_multicluster.airflow_names import AirflowNotFoundException, BaseHook
+from kpo_multicluster.airflow_names import AirflowNotFoundException, BaseHook, airflow_connection
 from kpo_multicluster.auth.access import ClusterAccess
 from kpo_multicluster.auth.registry import resolve
 from kpo_multicluster.cluster import ClusterRef
@@ -137,7 +137,7 @@ class KubernetesHook(BaseHook):
             return None
         with airflow_errors():
             try:
-                return connection_fields(type(self).get_connection(self.conn_id))
+                return connection_fields(airflow_connection(self.conn_id, type(self)))
             except AirflowNotFoundException:
                 if self.conn_id == DEFAULT_CONN_ID:
                     return None

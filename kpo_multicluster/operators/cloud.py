@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
-from kpo_multicluster.airflow_names import AirflowNotFoundException, BaseHook, given_arguments
+from kpo_multicluster.airflow_names import AirflowNotFoundException, airflow_connection, given_arguments
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.hooks.fields import as_flag
@@ -118,7 +118,7 @@ class CloudPodOperator(KubernetesPodOperator):
         if conn_id != self._default_conn_id:
             return conn_id
         try:
-            BaseHook.get_connection(conn_id)
+            airflow_connection(conn_id)
         except AirflowNotFoundException:
             self.log.info("There is no connection %r: the credentials are those of this process.", conn_id)
             return None
