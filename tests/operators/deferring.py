@@ -14,12 +14,18 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from airflow.models.trigger import Trigger
-from airflow.sdk.serde import deserialize, serialize
-from airflow.serialization.decoders import smart_decode_trigger_kwargs
 
 from kpo_multicluster.airflow_names import TaskDeferred
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.triggers.pod import KubernetesPodTrigger
+
+try:
+    from airflow.sdk.serde import deserialize, serialize
+    from airflow.serialization.decoders import smart_decode_trigger_kwargs
+except ImportError:  # before 3.2
+    _names: Any = import_module("airflow.serialization.serialized_objects")
+    serialize, deserialize = _names.BaseSerialization.serialize, _names.BaseSerialization.deserialize
+    smart_decode_trigger_kwargs = _names.smart_decode_trigger_kwargs
 
 Operator = TypeVar("Operator", bound=KubernetesPodOperator)
 Execute = Callable[[KubernetesPodOperator, Any], Any]
