@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,24 +46,29 @@ def _parser() -> argparse.ArgumentParser:
 def _add_doctor(commands: Any) -> None:
     from kpo_multicluster.doctor.command import add_arguments
 
-    doctor = commands.add_parser(
+    doctor = _added(
+        commands,
         "doctor",
-        help="walk the way to a cluster, and say what is in it",
-        description="Walks the way to a cluster: connection, credentials, endpoint, TLS, authentication, permissions. "
-        "Each step tells what it found, and what to do next. Nothing is created, and nothing secret is shown. Exit "
-        "code: 0 when pods can be run there (there may be warnings), 1 when a step failed, 2 when misused.",
+        "walk the way to a cluster, and say what is in it",
+        "Walks the way to a cluster: connection, credentials, endpoint, TLS, authentication, permissions. Each step "
+        "tells what it found, and what to do next. Nothing is created, and nothing secret is shown. Exit code: 0 when "
+        "pods can be run there (there may be warnings), 1 when a step failed, 2 when misused.",
+        run=_doctor,
     )
     add_arguments(doctor)
-    doctor.set_defaults(run=_doctor)
+
+
+def _added(commands: Any, name: str, short: str, long: str, *, run: Callable[..., int]) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=short, description=long)
+    parser.set_defaults(run=run)
+    return parser
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from kpo_multicluster.doctor.command import SOURCE, part_of
-    from kpo_multicluster.hooks.cluster_part import ref_of_part
+    from kpo_multicluster.cli_cluster import ref_of
 
     try:
-        part = part_of(arguments)
-        ref = None if part is None else ref_of_part(part, auth=None, source=SOURCE)
+        ref = ref_of(arguments)
     except ConfigurationError as error:
         print(f"kpo-multicluster doctor: {error}", file=sys.stderr)
         return _MISUSED
@@ -75,12 +78,11 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _examined(arguments: argparse.Namespace, ref: ClusterRef | None) -> Examination:
+    from kpo_multicluster.cli_cluster import airflow_imports, asks_airflow
+
     limits: Any = {"namespace": arguments.namespace, "within_seconds": arguments.timeout_seconds}
-    if ref is None or "conn_id" in ref.options:
-        # As Airflow's own command line does it: connections are those of its database, too.
-        os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-        # Airflow writes to standard output as it is imported.
-        with redirect_stdout(sys.stderr):
+    if ref is None or asks_airflow(ref):
+        with airflow_imports():
             from kpo_multicluster.hooks.kubernetes import KubernetesHook
 
             return KubernetesHook(arguments.connection, cluster=ref).examine(**limits)
@@ -93,16 +95,16 @@ def _examined(arguments: argparse.Namespace, ref: ClusterRef | None) -> Examinat
 def _add_reap(commands: Any) -> None:
     from kpo_multicluster.cli_reap import add_arguments, run
 
-    reap = commands.add_parser(
+    reap = _added(
+        commands,
         "reap",
-        help="find node groups that no one needs any more, and remove them",
-        description="Lists the node groups of a cluster that were made by kpo-multicluster, and which of them are to "
-        "go: those whose own end has passed, whose run is named with --run, or that are older than --older-than. With "
-        "--delete these are removed. No other group is ever touched. Exit code: 0 well, 1 when something failed, 2 "
-        "when misused.",
+        "find node groups that no one needs any more, and remove them",
+        "Lists the node groups of a cluster that were made by kpo-multicluster, and which of them are to go: those "
+        "whose own end has passed, whose run is named with --run, or that are older than --older-than. With --delete "
+        "these are removed. No other group is ever touched. Exit code: 0 well, 1 when something failed, 2 when misused",
+        run=run,
     )
     add_arguments(reap)
-    reap.set_defaults(run=run)
 
 
 def _add_local(commands: Any) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import re
 import sys
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from kpo_multicluster.doctor.command import SOURCE, add_cloud_options, add_clouds, part_of
+from kpo_multicluster.cli_cluster import airflow_imports, asks_airflow, ref_of
+from kpo_multicluster.doctor.command import add_cloud_options, add_clouds
 
 if TYPE_CHECKING:
     from kpo_multicluster.node_groups.group import Cloud
@@ -80,17 +79,12 @@ async def _reap(cloud: Cloud, rule: ReapRule, *, delete: bool, wait: bool) -> li
 
 
 def _cloud(arguments: argparse.Namespace) -> Cloud:
-    from kpo_multicluster.hooks.cluster_part import ref_of_part
     from kpo_multicluster.node_groups.clouds import open_cloud
 
-    part = part_of(arguments)
-    ref = None if part is None else ref_of_part(part, auth=None, source=SOURCE)
-    if ref is not None and "conn_id" not in ref.options:
+    ref = ref_of(arguments)
+    if ref is not None and not asks_airflow(ref):
         return open_cloud(ref)
-    # As Airflow's own command line does it: connections are those of its database, too.
-    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    # Airflow writes to standard output as it is imported.
-    with redirect_stdout(sys.stderr):
+    with airflow_imports():
         from kpo_multicluster.hooks.connections import AirflowConnections
         from kpo_multicluster.hooks.kubernetes import KubernetesHook
 

@@ -6,24 +6,26 @@ Source: `Agent Pools` of the AKS REST API (Create Or Update, Get, List, Delete);
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from kpo_multicluster.auth import options
-from kpo_multicluster.auth.access import Token, TokenSource
+from kpo_multicluster.auth.access import Token
 from kpo_multicluster.auth.aks import aks_login, aks_name, arm_token
 from kpo_multicluster.auth.aks_cluster import AksCaller, AksRequest, ask, look_up
 from kpo_multicluster.auth.azure_credentials import EXTRA, FEATURE
-from kpo_multicluster.auth.cloud_http import Answer, http_session
+from kpo_multicluster.auth.cloud_http import Answer
 from kpo_multicluster.auth.connections import Connections
 from kpo_multicluster.clouds import aks_id, check_aks
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError, ConnectError, CredentialError, NodeGroupFailedError
 from kpo_multicluster.node_groups import aks_rules
 from kpo_multicluster.node_groups.comparison import Comparison
-from kpo_multicluster.node_groups.group import BusyError, Change, ExistsError, Issue, NodeGroup, Phase, Progress
-from kpo_multicluster.node_groups.placement import NODE_LABELS
-from kpo_multicluster.node_groups.spec import NodeGroupSpec
+from kpo_multicluster.node_groups.group import BusyError, Change, ExistsError, Issue, NodeGroup, Phase, Progress, seen
+from kpo_multicluster.node_groups.pools import PoolCloud, connection_of
+from kpo_multicluster.node_groups.rules import options_of
+from kpo_multicluster.node_groups.spec import AksNodes, NodeGroupSpec
 from kpo_multicluster.node_groups.taints import Taint
 
 _API_VERSION = "2025-10-01"
@@ -38,67 +40,28 @@ _EXHAUSTED = ("quota", "skunotavailable", "allocationfailed", "vcpu")
 _READ_ONLY = ("provisioningState", "eTag", "currentOrchestratorVersion", "nodeImageVersion", "status")
 
 
-class AksCloud:
-    """The agent pools of one AKS cluster.
-
-    Args:
-        ref: of the cluster.
-        connections: where Airflow connections are looked up; here, not later.
-
-    Raises:
-        ConfigurationError: the ref cannot work.
-    """
+class AksCloud(PoolCloud):
+    """The agent pools of one AKS cluster."""
 
     kind = "aks"
+    _noun, _items = "agent pool", "value"
+    _needs = FEATURE, EXTRA
+    _check = staticmethod(aks_rules.check)
 
     def __init__(self, ref: ClusterRef, connections: Connections) -> None:
         check_aks(ref)
-        conn_id = options.text(ref, "conn_id")
-        connection = None if conn_id is None else connections.get(conn_id)
+        connection = connection_of(ref, connections)
         if not (aks_id(ref)[1] or options.text(ref, "resource_group")):
             raise ConfigurationError(
                 f"No resource group is known for the AKS cluster from {ref.source}: give resource_group=."
             )
         self._login = aks_login(ref, connection)
         self._name = aks_name(ref, connection)
-        self.where = str(self._name)
-        self._tokens = TokenSource(self._fetch, source=self._login.source)
-
-    def check(self, spec: NodeGroupSpec) -> None:
-        """Refuses a spec that breaks the rules of AKS.
-
-        Raises:
-            ConfigurationError: with the rule.
-        """
-        aks_rules.check(spec)
-
-    def find(self, name: str) -> NodeGroup | None:
-        """The pool of that name; None when there is none."""
-        doing = f"Looking up the agent pool {name!r} of the {self.where}"
-        answer = self._ask(AksRequest("GET", self._pool(name), api_version=_API_VERSION), doing)
-        if answer.status == 404:
-            self._check_cluster()
-            return None
-        self._expect(answer, doing)
-        return self._group(answer.body)
-
-    def all(self) -> list[NodeGroup]:
-        """All pools of the cluster."""
-        doing = f"Listing the agent pools of the {self.where}"
-        request, found = AksRequest("GET", f"{self._name.path}/agentPools", api_version=_API_VERSION), list[NodeGroup]()
-        while True:
-            answer = self._ask(request, doing)
-            if answer.status == 404:
-                self._check_cluster()
-            self._expect(answer, doing)
-            found += [self._group(pool) for pool in answer.body.get("value") or ()]
-            if not answer.body.get("nextLink"):
-                return found
-            request = _following(str(answer.body["nextLink"]))
+        super().__init__(str(self._name), self._login.source)
 
     def differences(self, spec: NodeGroupSpec, group: NodeGroup) -> list[str]:
         """What of a spec a pool is not, sizes aside."""
-        nodes, there, compared = aks_rules.options(spec), _properties(group.raw), Comparison()
+        nodes, there, compared = options_of(spec, AksNodes), _properties(group.raw), Comparison()
         # Azure may write these as it likes.
         compared.value("machine_types", spec.machine_types[0].lower(), str(there.get("vmSize") or "").lower())
         compared.value("subnet", (nodes.subnet or "").lower(), str(there.get("vnetSubnetID") or "").lower())
@@ -123,7 +86,7 @@ class AksCloud:
             ExistsError: there is one of that name.
         """
         self.check(spec)
-        look_up(self._name, self._caller())
+        self._look_up()
         # Azure would make an existing pool into what is asked for.
         headers = {"If-None-Match": "*"}
         body = aks_rules.request(spec, tags)
@@ -145,69 +108,38 @@ class AksCloud:
         body = {"properties": {**properties, "count": desired_size}}
         return self._put("resize", group.name, headers, body, f"Scaling the {group}")
 
-    def delete(self, group: NodeGroup) -> Change:
-        """Begins to delete a pool.
-
-        Raises:
-            ConfigurationError: AKS refuses it.
-            BusyError: another change of the cluster is under way.
-        """
-        doing = f"Deleting the {group}"
-        answer = self._ask(AksRequest("DELETE", self._pool(group.name), api_version=_API_VERSION), doing)
-        if answer.status not in (202, 204, 404):
-            self._expect(answer, doing)
-        return Change("delete", group.name, _ticket(answer))
-
-    def progress(self, change: Change) -> Progress:
-        """How a change is getting on. Why one failed is told by its operation alone."""
-        if not change.ticket:
-            return Progress(True)
-        doing = f"Following an operation of the {self.where}"
-        answer = self._ask(_following(change.ticket), doing)
-        if answer.status == 404:
-            return Progress(True)
-        self._expect(answer, doing)
-        status, error = str(answer.body.get("status") or ""), answer.body.get("error") or {}
-        if status in ("Failed", "Canceled"):
-            return Progress(True, (Issue(str(error.get("code") or status), str(error.get("message") or "")),))
-        return Progress(status == "Succeeded")
-
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _collection(self) -> str:
+        return f"{self._name.path}/agentPools"
 
     def _fetch(self) -> Token:
         return arm_token(self._login)
 
-    def _caller(self) -> AksCaller:
-        return AksCaller(self._tokens.current().value, self._login.source, self._login.cloud.arm)
+    def _caller(self, token: Token) -> AksCaller:
+        return AksCaller(token.value, self._login.source, self._login.cloud.arm)
 
-    def _pool(self, name: str) -> str:
-        return f"{self._name.path}/agentPools/{quote(name, safe='')}"
+    def _look_up(self) -> Mapping[str, Any] | None:
+        return look_up(self._name, self._caller(self._tokens.current()))
 
-    def _ask(self, request: AksRequest, doing: str) -> Answer:
-        with http_session(feature=FEATURE, extra=EXTRA) as session:
-            answer = ask(session, self._caller(), request, doing)
-            if answer.status == 401:
-                # A token can be revoked before its end.
-                self._tokens.replace(self._tokens.current())
-                answer = ask(session, self._caller(), request, doing)
-        return answer
+    def _send(self, session: Any, token: Token, method: str, path: str, doing: str, **content: Any) -> Answer:
+        # Of what Azure names, path and query only: the host is the one we know, so that no other is ever sent a token.
+        parts = urlsplit(path)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        version = query.pop("api-version", _API_VERSION)
+        request = AksRequest(method, parts.path, query, api_version=version, **content)
+        return ask(session, self._caller(token), request, doing)
 
     def _put(self, kind: str, name: str, headers: Mapping[str, str], body: Mapping[str, Any], doing: str) -> Change:
-        request = AksRequest("PUT", self._pool(name), headers=headers, body=body, api_version=_API_VERSION)
-        answer = self._ask(request, doing)
+        answer = self._ask("PUT", self._pool(name), doing, headers=headers, body=body)
         if answer.status == 412:
             raise (ExistsError if kind == "create" else BusyError)(f"{doing} failed ({answer.message}).")
         self._expect(answer, doing)
-        return Change(kind, name, _ticket(answer))
-
-    def _check_cluster(self) -> None:
-        try:
-            look_up(self._name, self._caller())
-        except ConnectError:  # it is there, and not up
-            return
+        return Change(kind, name, self._ticket(answer))
 
     def _expect(self, answer: Answer, doing: str) -> None:
-        if answer.status in (200, 201, 202):
+        if answer.status in (200, 201, 202, 204):
             return
         text = f"{doing} with {self._login.source} failed ({answer.message or answer.status})."
         error = answer.body.get("error")
@@ -230,6 +162,19 @@ class AksCloud:
             raise ConfigurationError(f"{text} Correct what Azure names.")
         raise ConnectError(f"{text} If it does not pass, see the status page of Azure.")
 
+    def _ticket(self, answer: Answer) -> str:
+        parts = urlsplit(answer.headers.get("Azure-AsyncOperation") or "")
+        return f"{parts.path}?{parts.query}" if parts.path else ""
+
+    def _operation(self, ticket: str) -> str:
+        return ticket
+
+    def _progress(self, operation: Mapping[str, Any]) -> Progress:
+        status, error = str(operation.get("status") or ""), operation.get("error") or {}
+        if status in ("Failed", "Canceled"):
+            return Progress(True, (Issue(str(error.get("code") or status), str(error.get("message") or "")),))
+        return Progress(status == "Succeeded")
+
     def _group(self, pool: Mapping[str, Any]) -> NodeGroup:
         there, name = _properties(pool), str(pool.get("name") or "")
         state = str(there.get("provisioningState") or "")
@@ -237,37 +182,19 @@ class AksCloud:
         issues = (Issue(str(error.get("code") or ""), str(error.get("message") or "")),) if error else ()
         implied = {aks_rules.SPOT_TAINT: None} if there.get("scaleSetPriority") == "Spot" else {}
         taints = {Taint.parse(text): None for text in there.get("nodeTaints") or ()}
-        return NodeGroup(
-            name,
-            self.where,
-            _PHASES.get(state.lower(), Phase.UPDATING),
-            state,
-            issues,
+        phase = _PHASES.get(state.lower(), Phase.UPDATING)
+        return replace(
+            seen(self.kind, self.where, pool, name, state, phase, issues),
             desired_size=there.get("count"),
             min_size=there.get("minCount"),
             max_size=there.get("maxCount"),
             labels=there.get("nodeLabels") or {},
             taints=tuple(taints | implied),
             tags=there.get("tags") or {},
-            node_label=(NODE_LABELS[self.kind], name),
             autoscaled=bool(there.get("enableAutoScaling")),
-            raw=pool,
         )
 
 
 def _properties(pool: Mapping[str, Any]) -> Mapping[str, Any]:
     found = pool.get("properties")
     return found if isinstance(found, Mapping) else {}
-
-
-def _ticket(answer: Answer) -> str:
-    """Path and query of the operation: the host is the one we know, so that no other is ever sent a token."""
-    parts = urlsplit(answer.headers.get("Azure-AsyncOperation") or "")
-    return f"{parts.path}?{parts.query}" if parts.path else ""
-
-
-def _following(ticket: str) -> AksRequest:
-    parts = urlsplit(ticket)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    version = query.pop("api-version", _API_VERSION)
-    return AksRequest("GET", parts.path, query, api_version=version)

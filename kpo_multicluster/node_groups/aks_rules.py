@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kpo_multicluster.node_groups.rules import check_choice, check_largest, check_name, given, options_of
 from kpo_multicluster.node_groups.spec import AksNodes, NodeGroupSpec
 from kpo_multicluster.node_groups.taints import Taint
 
@@ -23,28 +24,15 @@ SPOT_TAINT = Taint("kubernetes.azure.com/scalesetpriority", "spot", "NoSchedule"
 """That AKS adds to pools of spot nodes."""
 
 
-def options(spec: NodeGroupSpec) -> AksNodes:
-    """The options for AKS.
-
-    Raises:
-        ConfigurationError: it has those for another cloud.
-    """
-    if not isinstance(spec.options, AksNodes):
-        spec.refuse(f"has options for {spec.cloud}, and its cluster is one of AKS: give AksNodes(...)")
-    return spec.options
-
-
 def check(spec: NodeGroupSpec) -> None:
     """Refuses what AKS would.
 
     Raises:
         ConfigurationError: with the rule.
     """
-    nodes = options(spec)
-    if not _NAME.fullmatch(spec.name):
-        spec.refuse("has a name that AKS does not take: 1 to 12 lower-case letters and digits, beginning with a letter")
-    if spec.largest > _LARGEST:
-        spec.refuse(f"has the max_size {spec.largest}; AKS takes at most {_LARGEST} nodes")
+    nodes = options_of(spec, AksNodes)
+    check_name(spec, _NAME, "1 to 12 lower-case letters and digits, beginning with a letter")
+    check_largest(spec, _LARGEST)
     if len(spec.machine_types) != 1:
         spec.refuse(
             f"has {len(spec.machine_types)} machine types; a pool of AKS has one: name a VM size, such as "
@@ -63,7 +51,7 @@ def check(spec: NodeGroupSpec) -> None:
 
 def request(spec: NodeGroupSpec, tags: Mapping[str, str]) -> dict[str, Any]:
     """The body of the request that makes a pool."""
-    nodes = options(spec)
+    nodes = options_of(spec, AksNodes)
     properties: dict[str, Any] = {
         "count": spec.desired_size,
         "vmSize": spec.machine_types[0],
@@ -85,18 +73,14 @@ def request(spec: NodeGroupSpec, tags: Mapping[str, str]) -> dict[str, Any]:
     if spec.spot:
         price = -1.0 if nodes.spot_max_price is None else nodes.spot_max_price
         properties |= {"scaleSetPriority": "Spot", "scaleSetEvictionPolicy": "Delete", "spotMaxPrice": price}
-    return {"properties": {key: value for key, value in properties.items() if value not in (None, {}, [])}}
+    return {"properties": given(properties)}
 
 
 def _check_gpu(spec: NodeGroupSpec, nodes: AksNodes) -> None:
     if spec.gpu is not None and spec.gpu.type is not None:
         spec.refuse(f"has the gpu type {spec.gpu.type!r}; AKS knows it by the VM size: name that as machine_types")
-    if nodes.gpu_driver is not None and nodes.gpu_driver not in _DRIVERS:
-        spec.refuse(f"has the gpu_driver {nodes.gpu_driver!r}; it must be one of {', '.join(_DRIVERS)}")
-    if nodes.gpu_instance_profile is not None and nodes.gpu_instance_profile not in _PROFILES:
-        spec.refuse(
-            f"has the gpu_instance_profile {nodes.gpu_instance_profile!r}; it must be one of {', '.join(_PROFILES)}"
-        )
+    check_choice(spec, "gpu_driver", _DRIVERS)
+    check_choice(spec, "gpu_instance_profile", _PROFILES)
     if spec.gpu is None and (nodes.gpu_driver or nodes.gpu_instance_profile):
         spec.refuse("has options for GPUs and no gpu: add Gpu(count=...), or drop them")
 

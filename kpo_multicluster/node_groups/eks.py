@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from kpo_multicluster.auth.aws_errors import call_error, code_of, is_aws_error, said
@@ -23,9 +24,9 @@ from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError, ConnectError, CredentialError, NodeGroupFailedError
 from kpo_multicluster.node_groups import eks_rules
 from kpo_multicluster.node_groups.comparison import Comparison
-from kpo_multicluster.node_groups.group import BusyError, Change, ExistsError, Issue, NodeGroup, Phase, Progress
-from kpo_multicluster.node_groups.placement import NODE_LABELS
-from kpo_multicluster.node_groups.spec import NodeGroupSpec
+from kpo_multicluster.node_groups.group import BusyError, Change, ExistsError, Issue, NodeGroup, Phase, Progress, seen
+from kpo_multicluster.node_groups.rules import options_of
+from kpo_multicluster.node_groups.spec import EksNodes, NodeGroupSpec
 from kpo_multicluster.node_groups.taints import Taint
 
 _USABLE_STATES = ("ACTIVE", "UPDATING")
@@ -105,7 +106,7 @@ class EksCloud:
 
     def differences(self, spec: NodeGroupSpec, group: NodeGroup) -> list[str]:
         """What of a spec a group is not, sizes aside."""
-        nodes, there, compared = eks_rules.options(spec), group.raw, Comparison()
+        nodes, there, compared = options_of(spec, EksNodes), group.raw, Comparison()
         compared.items("machine_types", spec.machine_types, there.get("instanceTypes") or ())
         compared.value("ami_type", eks_rules.ami_type(spec), there.get("amiType"))
         compared.value("node_role", nodes.node_role, there.get("nodeRole"))
@@ -189,7 +190,7 @@ class EksCloud:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _check_known(self, spec: NodeGroupSpec) -> None:
-        nodes = eks_rules.options(spec)
+        nodes = options_of(spec, EksNodes)
         known = self._client().meta.service_model.shape_for("AMITypes").enum
         if nodes.ami_type is not None and nodes.ami_type not in known:
             spec.refuse(f"has the ami_type {nodes.ami_type!r}, which EKS does not have; it has {', '.join(known)}")
@@ -250,19 +251,12 @@ class EksCloud:
         # EKS waits half an hour for machines before it says that it failed, and tells long before why it will.
         if phase in (Phase.CREATING, Phase.UPDATING) and any(i.code not in _PASSING_ISSUES for i in issues):
             phase = Phase.FAILED
-        name = str(there["nodegroupName"])
-        return NodeGroup(
-            name,
-            self.where,
-            phase,
-            state,
-            issues,
+        return replace(
+            seen(self.kind, self.where, there, str(there["nodegroupName"]), state, phase, issues),
             desired_size=sizes.get("desiredSize"),
             min_size=sizes.get("minSize"),
             max_size=sizes.get("maxSize"),
             labels=there.get("labels") or {},
             taints=tuple(Taint.from_object(taint) for taint in there.get("taints") or ()),
             tags=there.get("tags") or {},
-            node_label=(NODE_LABELS[self.kind], name),
-            raw=there,
         )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kpo_multicluster.node_groups.rules import check_name, given, options_of
 from kpo_multicluster.node_groups.spec import EksNodes, NodeGroupSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -29,28 +30,14 @@ _ARM_GPU_FAMILIES = ("g5g.", "p6e-gb200.", "u-p6e-gb200")
 _UPDATE_KEYS = ("maxUnavailable", "maxUnavailablePercentage")
 
 
-def options(spec: NodeGroupSpec) -> EksNodes:
-    """The options for EKS.
-
-    Raises:
-        ConfigurationError: it has those for another cloud.
-    """
-    if not isinstance(spec.options, EksNodes):
-        spec.refuse(f"has options for {spec.cloud}, and its cluster is one of EKS: give EksNodes(...)")
-    return spec.options
-
-
 def check(spec: NodeGroupSpec) -> None:
     """Refuses what EKS would.
 
     Raises:
         ConfigurationError: with the rule.
     """
-    nodes = options(spec)
-    if not _NAME.fullmatch(spec.name):
-        spec.refuse(
-            "has a name that EKS does not take: 1 to 63 letters, digits, '-' and '_', beginning with a letter or digit"
-        )
+    nodes = options_of(spec, EksNodes)
+    check_name(spec, _NAME, "1 to 63 letters, digits, '-' and '_', beginning with a letter or digit")
     if not nodes.node_role:
         spec.refuse("has no node_role: give the ARN of the role that its machines run as")
     if not _ROLE.fullmatch(nodes.node_role):
@@ -80,7 +67,7 @@ def check_version(spec: NodeGroupSpec, cluster_version: str | None) -> None:
     Raises:
         ConfigurationError: with the AMI type to use.
     """
-    nodes = options(spec)
+    nodes = options_of(spec, EksNodes)
     version = nodes.kubernetes_version or cluster_version or ""
     match = _VERSION.match(version)
     instead = _INSTEAD_OF_AL2.get(nodes.ami_type or "")
@@ -94,7 +81,7 @@ def check_version(spec: NodeGroupSpec, cluster_version: str | None) -> None:
 
 def ami_type(spec: NodeGroupSpec) -> str | None:
     """The AMI type to ask for; None leaves it to EKS."""
-    nodes = options(spec)
+    nodes = options_of(spec, EksNodes)
     if nodes.ami_type is not None or spec.gpu is None or nodes.launch_template:
         return nodes.ami_type
     arm = any(machine.startswith(_ARM_GPU_FAMILIES) for machine in spec.machine_types)
@@ -103,15 +90,15 @@ def ami_type(spec: NodeGroupSpec) -> str | None:
 
 def capacity(spec: NodeGroupSpec) -> str:
     """The capacity type to ask for."""
-    if options(spec).capacity_block:
+    if options_of(spec, EksNodes).capacity_block:
         return "CAPACITY_BLOCK"
     return "SPOT" if spec.spot else "ON_DEMAND"
 
 
 def request(spec: NodeGroupSpec, tags: Mapping[str, str]) -> dict[str, Any]:
     """The arguments of CreateNodegroup, without the names."""
-    nodes = options(spec)
-    asked: dict[str, Any] = {
+    nodes = options_of(spec, EksNodes)
+    asked = {
         "subnets": list(nodes.subnets),
         "nodeRole": nodes.node_role,
         "scalingConfig": {"minSize": spec.min_size, "maxSize": spec.largest, "desiredSize": spec.desired_size},
@@ -127,7 +114,7 @@ def request(spec: NodeGroupSpec, tags: Mapping[str, str]) -> dict[str, Any]:
         "version": nodes.kubernetes_version,
         "releaseVersion": nodes.release_version,
     }
-    return {key: value for key, value in asked.items() if value not in (None, {}, [])}
+    return given(asked)
 
 
 def _check_machines(spec: NodeGroupSpec, nodes: EksNodes) -> None:
@@ -154,11 +141,11 @@ def _check_machines(spec: NodeGroupSpec, nodes: EksNodes) -> None:
 
 
 def _check_update(spec: NodeGroupSpec, nodes: EksNodes) -> None:
-    given = nodes.update_config
-    if not given:
+    update = nodes.update_config
+    if not update:
         return
-    if len(given) != 1 or not set(given) <= set(_UPDATE_KEYS):
+    if len(update) != 1 or not set(update) <= set(_UPDATE_KEYS):
         spec.refuse(f"needs an update_config of exactly one of {' and '.join(_UPDATE_KEYS)}")
-    value = next(iter(given.values()))
+    value = next(iter(update.values()))
     if not 1 <= value <= 100:
-        spec.refuse(f"has the update_config {dict(given)}; it must be 1 to 100")
+        spec.refuse(f"has the update_config {dict(update)}; it must be 1 to 100")

@@ -7,24 +7,25 @@ Source: `projects.locations.clusters.nodePools` (create, get, list, setSize, del
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from kpo_multicluster.auth import options
-from kpo_multicluster.auth.access import Token, TokenSource
-from kpo_multicluster.auth.cloud_http import Answer, http_session
+from kpo_multicluster.auth.access import Token
+from kpo_multicluster.auth.cloud_http import Answer
 from kpo_multicluster.auth.connections import Connections
 from kpo_multicluster.auth.gke import gke_caller, gke_login, gke_name
-from kpo_multicluster.auth.gke_cluster import ask, look_up, refused
+from kpo_multicluster.auth.gke_cluster import GkeCaller, ask, look_up, refused
 from kpo_multicluster.auth.google_credentials import EXTRA, FEATURE, fetch_token
 from kpo_multicluster.clouds import check_gke
 from kpo_multicluster.cluster import ClusterRef
-from kpo_multicluster.errors import ConfigurationError, ConnectError
+from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.node_groups import gke_rules
 from kpo_multicluster.node_groups.comparison import Comparison
-from kpo_multicluster.node_groups.group import BusyError, Change, ExistsError, Issue, NodeGroup, Phase, Progress
-from kpo_multicluster.node_groups.placement import NODE_LABELS
-from kpo_multicluster.node_groups.spec import NodeGroupSpec
+from kpo_multicluster.node_groups.group import BusyError, Change, ExistsError, Issue, NodeGroup, Phase, Progress, seen
+from kpo_multicluster.node_groups.pools import PoolCloud, connection_of
+from kpo_multicluster.node_groups.rules import options_of
+from kpo_multicluster.node_groups.spec import GkeNodes, NodeGroupSpec
 from kpo_multicluster.node_groups.taints import Taint
 
 _PHASES = {
@@ -42,60 +43,26 @@ _STEP = (
 )
 
 
-class GkeCloud:
-    """The node pools of one GKE cluster.
-
-    Args:
-        ref: of the cluster.
-        connections: where Airflow connections are looked up; here, not later.
-
-    Raises:
-        ConfigurationError: the ref cannot work.
-    """
+class GkeCloud(PoolCloud):
+    """The node pools of one GKE cluster."""
 
     kind = "gke"
+    _noun, _items = "node pool", "nodePools"
+    _needs = FEATURE, EXTRA
+    _check = staticmethod(gke_rules.check)
 
     def __init__(self, ref: ClusterRef, connections: Connections) -> None:
         check_gke(ref)
-        conn_id = options.text(ref, "conn_id")
-        self._ref, self._connection = ref, None if conn_id is None else connections.get(conn_id)
+        self._ref, self._connection = ref, connection_of(ref, connections)
         self._login = gke_login(ref, self._connection)
         self._name = gke_name(ref, self._connection, self._login)
         if not self._name.location:
             raise ConfigurationError(f"No location is known for the cluster from {ref.source}: give location=.")
-        self.where = str(self._name)
-        self._tokens = TokenSource(self._fetch, source=self._login.source)
-
-    def check(self, spec: NodeGroupSpec) -> None:
-        """Refuses a spec that breaks the rules of GKE.
-
-        Raises:
-            ConfigurationError: with the rule.
-        """
-        gke_rules.check(spec)
-
-    def find(self, name: str) -> NodeGroup | None:
-        """The pool of that name; None when there is none."""
-        doing = f"Looking up the node pool {name!r} of the {self.where}"
-        answer = self._ask("GET", self._pool(name), doing)
-        if answer.status == 404:
-            self._check_cluster()
-            return None
-        self._expect(answer, doing)
-        return self._group(answer.body)
-
-    def all(self) -> list[NodeGroup]:
-        """All pools of the cluster."""
-        doing = f"Listing the node pools of the {self.where}"
-        answer = self._ask("GET", f"{self._name.path}/nodePools", doing)
-        if answer.status == 404:
-            self._check_cluster()
-        self._expect(answer, doing)
-        return [self._group(pool) for pool in answer.body.get("nodePools") or ()]
+        super().__init__(str(self._name), self._login.source)
 
     def differences(self, spec: NodeGroupSpec, group: NodeGroup) -> list[str]:
         """What of a spec a pool is not, sizes aside."""
-        nodes, there, compared = gke_rules.options(spec), group.raw.get("config") or {}, Comparison()
+        nodes, there, compared = options_of(spec, GkeNodes), group.raw.get("config") or {}, Comparison()
         if spec.machine_types:
             compared.value("machine_types", spec.machine_types[0], there.get("machineType"))
         accelerators = there.get("accelerators") or [{}]
@@ -125,19 +92,19 @@ class GkeCloud:
             ExistsError: there is one of that name.
         """
         self.check(spec)
-        cluster = look_up(self._name, self._caller())
+        cluster = self._look_up()
         if (cluster.get("autopilot") or {}).get("enabled"):
             spec.refuse(
                 f"cannot be made: the {self.where} is in Autopilot mode, which makes nodes by itself. Ask for GPUs in "
                 "the pod, by cloud.google.com/gke-accelerator"
             )
-        zones = gke_rules.options(spec).zones or tuple(cluster.get("locations") or ())
+        zones = options_of(spec, GkeNodes).zones or tuple(cluster.get("locations") or ())
         gke_rules.check_zones(spec, zones)
         body = gke_rules.request(spec, tags, zones)
         doing = f"Creating the node pool {spec.name!r} of the {self.where}"
-        answer = self._ask("POST", f"{self._name.path}/nodePools", doing, body)
+        answer = self._ask("POST", self._collection, doing, body=body)
         self._expect(answer, doing)
-        return Change("create", spec.name, str(answer.body.get("name") or ""))
+        return Change("create", spec.name, self._ticket(answer))
 
     def resize(self, group: NodeGroup, desired_size: int) -> Change:
         """Begins to give a pool another size.
@@ -153,61 +120,28 @@ class GkeCloud:
                 f"{desired_size}: ask for a multiple."
             )
         doing = f"Scaling the {group}"
-        answer = self._ask("POST", f"{self._pool(group.name)}:setSize", doing, {"nodeCount": desired_size // zones})
+        body = {"nodeCount": desired_size // zones}
+        answer = self._ask("POST", f"{self._pool(group.name)}:setSize", doing, body=body)
         self._expect(answer, doing)
-        return Change("resize", group.name, str(answer.body.get("name") or ""))
-
-    def delete(self, group: NodeGroup) -> Change:
-        """Begins to delete a pool.
-
-        Raises:
-            ConfigurationError: GKE refuses it.
-            BusyError: another operation of the cluster is under way.
-        """
-        doing = f"Deleting the {group}"
-        answer = self._ask("DELETE", self._pool(group.name), doing)
-        if answer.status == 404:
-            return Change("delete", group.name)
-        self._expect(answer, doing)
-        return Change("delete", group.name, str(answer.body.get("name") or ""))
-
-    def progress(self, change: Change) -> Progress:
-        """How a change is getting on: GKE says of an operation that it is DONE when it failed, too."""
-        if not change.ticket:
-            return Progress(True)
-        doing = f"Following an operation of the {self.where}"
-        place = self._name.path.partition("/clusters/")[0]
-        answer = self._ask("GET", f"{place}/operations/{quote(change.ticket, safe='')}", doing)
-        if answer.status == 404:
-            return Progress(True)
-        self._expect(answer, doing)
-        return Progress(answer.body.get("status") == "DONE", _operation_issues(answer.body))
+        return Change("resize", group.name, self._ticket(answer))
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _collection(self) -> str:
+        return f"{self._name.path}/nodePools"
 
     def _fetch(self) -> Token:
         return fetch_token(self._login).token
 
-    def _caller(self) -> Any:
-        return gke_caller(self._ref, self._connection, self._login, self._tokens.current())
+    def _caller(self, token: Token) -> GkeCaller:
+        return gke_caller(self._ref, self._connection, self._login, token)
 
-    def _pool(self, name: str) -> str:
-        return f"{self._name.path}/nodePools/{quote(name, safe='')}"
+    def _look_up(self) -> Mapping[str, Any]:
+        return look_up(self._name, self._caller(self._tokens.current()))
 
-    def _ask(self, method: str, path: str, doing: str, body: Mapping[str, Any] | None = None) -> Answer:
-        with http_session(feature=FEATURE, extra=EXTRA) as session:
-            answer = ask(session, method, self._caller(), path, doing, body=body)
-            if answer.status == 401:
-                # A token can be revoked before its end.
-                self._tokens.replace(self._tokens.current())
-                answer = ask(session, method, self._caller(), path, doing, body=body)
-        return answer
-
-    def _check_cluster(self) -> None:
-        try:
-            look_up(self._name, self._caller())
-        except ConnectError:  # it is there, and not up
-            return
+    def _send(self, session: Any, token: Token, method: str, path: str, doing: str, **content: Any) -> Answer:
+        return ask(session, method, self._caller(token), path, doing, **content)
 
     def _expect(self, answer: Answer, doing: str) -> None:
         if answer.status == 200:
@@ -220,7 +154,18 @@ class GkeCloud:
             raise BusyError(text)
         if answer.status in (400, 404):
             raise ConfigurationError(f"{text} Correct what GKE names.")
-        raise refused(answer, doing, self._caller(), _STEP)
+        raise refused(answer, doing, self._caller(self._tokens.current()), _STEP)
+
+    def _ticket(self, answer: Answer) -> str:
+        return str(answer.body.get("name") or "")
+
+    def _operation(self, ticket: str) -> str:
+        place = self._name.path.partition("/clusters/")[0]
+        return f"{place}/operations/{quote(ticket, safe='')}"
+
+    def _progress(self, operation: Mapping[str, Any]) -> Progress:
+        # GKE says of an operation that it is DONE when it failed, too.
+        return Progress(operation.get("status") == "DONE", _operation_issues(operation))
 
     def _group(self, there: Mapping[str, Any]) -> NodeGroup:
         config, scaling = there.get("config") or {}, there.get("autoscaling") or {}
@@ -235,21 +180,15 @@ class GkeCloud:
         zones = len(there.get("locations") or ()) or 1
         implied = {gke_rules.GPU_TAINT: None} if config.get("accelerators") else {}
         taints = {Taint.from_object(taint): None for taint in config.get("taints") or ()}
-        return NodeGroup(
-            name,
-            self.where,
-            phase,
-            state,
-            issues,
+        return replace(
+            seen(self.kind, self.where, there, name, state, phase, issues),
             desired_size=int(there.get("initialNodeCount") or 0) * zones,
             min_size=scaling.get("totalMinNodeCount"),
             max_size=scaling.get("totalMaxNodeCount"),
             labels=config.get("labels") or {},
             taints=tuple(taints | implied),
             tags=config.get("resourceLabels") or {},
-            node_label=(NODE_LABELS[self.kind], name),
             autoscaled=bool(scaling.get("enabled")),
-            raw=there,
         )
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kpo_multicluster.node_groups.rules import check_choice, check_largest, check_name, given, options_of
 from kpo_multicluster.node_groups.spec import GkeNodes, NodeGroupSpec
 from kpo_multicluster.node_groups.taints import Taint
 
@@ -24,31 +25,17 @@ GPU_TAINT = Taint("nvidia.com/gpu", "present", "NoSchedule")
 """That GKE adds to pools with GPUs; it adds the toleration to pods that ask for GPUs as well."""
 
 
-def options(spec: NodeGroupSpec) -> GkeNodes:
-    """The options for GKE.
-
-    Raises:
-        ConfigurationError: it has those for another cloud.
-    """
-    if not isinstance(spec.options, GkeNodes):
-        spec.refuse(f"has options for {spec.cloud}, and its cluster is one of GKE: give GkeNodes(...)")
-    return spec.options
-
-
 def check(spec: NodeGroupSpec) -> None:
     """Refuses what GKE would.
 
     Raises:
         ConfigurationError: with the rule.
     """
-    nodes = options(spec)
-    if not _NAME.fullmatch(spec.name):
-        spec.refuse(
-            "has a name that GKE does not take: 1 to 40 lower-case letters, digits and '-', beginning with a letter "
-            "and not ending with '-'"
-        )
-    if spec.largest > _LARGEST:
-        spec.refuse(f"has the max_size {spec.largest}; GKE takes at most {_LARGEST} nodes")
+    nodes = options_of(spec, GkeNodes)
+    check_name(
+        spec, _NAME, "1 to 40 lower-case letters, digits and '-', beginning with a letter and not ending with '-'"
+    )
+    check_largest(spec, _LARGEST)
     if len(spec.machine_types) > 1:
         spec.refuse(f"has {len(spec.machine_types)} machine types; a pool of GKE has one: name a single one")
     for zone in nodes.zones:
@@ -92,7 +79,7 @@ def request(spec: NodeGroupSpec, tags: Mapping[str, str], zones: tuple[str, ...]
         tags: beside its own.
         zones: it is spread over.
     """
-    nodes = options(spec)
+    nodes = options_of(spec, GkeNodes)
     config: dict[str, Any] = {
         "machineType": spec.machine_types[0] if spec.machine_types else None,
         "accelerators": _accelerators(spec, nodes),
@@ -114,7 +101,7 @@ def request(spec: NodeGroupSpec, tags: Mapping[str, str], zones: tuple[str, ...]
         "name": spec.name,
         "initialNodeCount": spec.desired_size // max(1, len(zones)),
         "locations": list(nodes.zones),
-        "config": _given(config),
+        "config": given(config),
     }
     if nodes.autoscale:
         pool["autoscaling"] = {
@@ -123,7 +110,7 @@ def request(spec: NodeGroupSpec, tags: Mapping[str, str], zones: tuple[str, ...]
             "totalMaxNodeCount": spec.largest,
             "locationPolicy": "ANY",
         }
-    return {"nodePool": _given(pool)}
+    return {"nodePool": given(pool)}
 
 
 def _accelerators(spec: NodeGroupSpec, nodes: GkeNodes) -> list[dict[str, Any]]:
@@ -135,17 +122,12 @@ def _accelerators(spec: NodeGroupSpec, nodes: GkeNodes) -> list[dict[str, Any]]:
         "gpuPartitionSize": nodes.gpu_partition_size,
         "gpuDriverInstallationConfig": {"gpuDriverVersion": _DRIVERS[nodes.driver_version]},
     }
-    return [_given(accelerator)]
+    return [given(accelerator)]
 
 
 def _check_gpu(spec: NodeGroupSpec, nodes: GkeNodes) -> None:
-    if nodes.driver_version not in _DRIVERS:
-        spec.refuse(f"has the driver_version {nodes.driver_version!r}; it must be one of {', '.join(_DRIVERS)}")
+    check_choice(spec, "driver_version", tuple(_DRIVERS))
     if spec.gpu is not None and spec.gpu.type is None:
         spec.refuse("has GPUs without a type: name GKE's, as in Gpu(type='nvidia-l4')")
     if spec.gpu is None and nodes.gpu_partition_size is not None:
         spec.refuse("has a gpu_partition_size and no gpu: add Gpu(type=...), or drop it")
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value not in (None, {}, [])}

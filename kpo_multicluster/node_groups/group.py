@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from kpo_multicluster.errors import ConfigurationError, NodeGroupError, NodeGroupFailedError
 from kpo_multicluster.node_groups.ownership import Ownership
+from kpo_multicluster.node_groups.placement import NODE_LABELS
 from kpo_multicluster.node_groups.spec import NodeGroupSpec
 from kpo_multicluster.node_groups.taints import Taint
 
@@ -93,6 +94,23 @@ class NodeGroup:
             doing: what was awaited, such as "become ready".
         """
         return failed(self, doing, self.issues)
+
+
+def seen(
+    kind: str, where: str, raw: Mapping[str, Any], name: str, state: str, phase: Phase, issues: tuple[Issue, ...]
+) -> NodeGroup:
+    """What every cloud tells of a group; sizes, labels, taints and tags are to be added.
+
+    Args:
+        kind: of the cloud.
+        where: its cluster, a phrase for messages.
+        raw: the cloud's own description.
+        name: of it.
+        state: the cloud's own word for where it is in its life.
+        phase: that this means.
+        issues: what the cloud says is wrong.
+    """
+    return NodeGroup(name, where, phase, state, issues, node_label=(NODE_LABELS[kind], name), raw=raw)
 
 
 def failed(group: NodeGroup, doing: str, issues: tuple[Issue, ...]) -> NodeGroupFailedError:

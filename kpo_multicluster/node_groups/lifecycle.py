@@ -28,7 +28,7 @@ from kpo_multicluster.errors import (
     NodeGroupMismatchError,
     NodeGroupTimeoutError,
 )
-from kpo_multicluster.node_groups.group import BusyError, Change, Cloud, ExistsError, NodeGroup, Phase, failed
+from kpo_multicluster.node_groups.group import BusyError, Change, Cloud, ExistsError, NodeGroup, Phase, Progress, failed
 from kpo_multicluster.node_groups.ownership import Ownership
 from kpo_multicluster.node_groups.spec import NodeGroupSpec
 from kpo_multicluster.node_groups.waiting import PACE, Deadline, Pace, to_its_end
@@ -215,16 +215,9 @@ class NodeGroups:
             NodeGroupError: it was deleted meanwhile.
             CredentialError: who asks was refused.
         """
-        deadline, trouble, seen = Deadline(timeout_seconds, self.pace), "", None
-        while True:
-            try:
-                progress = await asyncio.to_thread(self.cloud.progress, change)
-                group = await self.describe(change.name)
-            except ConnectError as error:
-                # Half an hour of waiting must not end with one bad minute of the cloud's.
-                trouble = f" Asking failed: {error}"
-            else:
-                trouble = ""
+        shown: NodeGroup | None = None
+        async with aclosing(self._looks(change, timeout_seconds)) as looks:
+            async for progress, group in looks:
                 if group is None or group.phase is Phase.DELETING:
                     raise self.deleted(change.name, group)
                 if progress.issues:
@@ -232,14 +225,11 @@ class NodeGroups:
                 if group.phase in (Phase.FAILED, Phase.DEGRADED):
                     raise group.failure(_AIMS[change.kind])
                 active = progress.ended and group.phase is Phase.ACTIVE
-                if active or seen is None or (group.phase, group.issues) != (seen.phase, seen.issues):
-                    seen = group
+                if active or shown is None or (group.phase, group.issues) != (shown.phase, shown.issues):
+                    shown = group
                     yield group
                 if active:
                     return
-            if deadline.passed:
-                raise self._late(change, seen, deadline, trouble)
-            await deadline.pause()
 
     async def until_active(self, change: Change, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> NodeGroup:
         """The group, once it is active.
@@ -265,25 +255,14 @@ class NodeGroups:
             NodeGroupTimeoutError: it took too long.
             CredentialError: who asks was refused.
         """
-        deadline, trouble = Deadline(timeout_seconds, self.pace), ""
-        group: NodeGroup | None = None
-        while True:
-            try:
-                progress = await asyncio.to_thread(self.cloud.progress, change)
-                group = await self.describe(change.name)
-            except ConnectError as error:
-                trouble = f" Asking failed: {error}"
-            else:
-                trouble = ""
+        async with aclosing(self._looks(change, timeout_seconds)) as looks:
+            async for progress, group in looks:
                 if group is None:
                     return
                 if progress.issues:
                     raise failed(group, _AIMS["delete"], progress.issues)
                 if group.state == "DELETE_FAILED" or (not change.ticket and group.state in _FAILED_STATES):
                     raise group.failure(_AIMS["delete"])
-            if deadline.passed:
-                raise self._late(change, group, deadline, trouble)
-            await deadline.pause()
 
     def deleted(self, name: str, group: NodeGroup | None) -> NodeGroupError:
         """What to raise of a group that someone deleted while it was awaited."""
@@ -293,6 +272,31 @@ class NodeGroups:
         )
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    async def _looks(
+        self, change: Change, timeout_seconds: float
+    ) -> AsyncGenerator[tuple[Progress, NodeGroup | None], None]:
+        """What the cloud says of a change and its group, again and again.
+
+        Raises:
+            NodeGroupTimeoutError: time is up.
+            CredentialError: who asks was refused.
+        """
+        deadline, trouble = Deadline(timeout_seconds, self.pace), ""
+        group: NodeGroup | None = None
+        while True:
+            try:
+                progress = await asyncio.to_thread(self.cloud.progress, change)
+                group = await self.describe(change.name)
+            except ConnectError as error:
+                # Half an hour of waiting must not end with one bad minute of the cloud's.
+                trouble = f" Asking failed: {error}"
+            else:
+                trouble = ""
+                yield progress, group
+            if deadline.passed:
+                raise self._late(change, group, deadline, trouble)
+            await deadline.pause()
 
     async def _adopt(self, spec: NodeGroupSpec, group: NodeGroup, run: str | None, deadline: Deadline) -> Ensured:
         if group.phase in (Phase.FAILED, Phase.DEGRADED):

@@ -68,7 +68,8 @@ class NodeGroupTask(BaseOperator):
         self.deferrable = deferrable
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._killed = False
-        self._undoing: str | None = None
+        # Name and run of the group that this task is making.
+        self._undoing: tuple[str, str] | None = None
 
     @cached_property
     def hook(self) -> KubernetesHook:
@@ -163,16 +164,12 @@ class NodeGroupTask(BaseOperator):
         """Ends the waiting, and begins to remove what the task has made. Asks Airflow nothing, and logs nothing."""
         self._killed = True
         if self._undoing is not None and "groups" in vars(self):
-            run, name = self._undoing, self._group_name()
-            sender = threading.Thread(target=self._delete_quietly, args=(name, run), daemon=True)
+            sender = threading.Thread(target=self._delete_quietly, args=self._undoing, daemon=True)
             sender.start()
             sender.join(_KILL_SECONDS)
         if self._running is not None:
             loop, task = self._running
             loop.call_soon_threadsafe(task.cancel)
-
-    def _group_name(self) -> str:
-        raise NotImplementedError
 
     def _delete_quietly(self, name: str, run: str) -> None:
         try:

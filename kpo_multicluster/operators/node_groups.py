@@ -66,7 +66,7 @@ class CreateNodeGroupOperator(NodeGroupTask):
         spec, run = NodeGroupSpec.from_json(self.spec), self.run_of(context)
         self.spec, groups = spec, self.groups
         deadline = self.deadline
-        self._undoing = run
+        self._undoing = spec.name, run
         try:
             ensured = self.on_loop(
                 groups.ensure(
@@ -127,11 +127,8 @@ class CreateNodeGroupOperator(NodeGroupTask):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout):
-            self.undo(self._group_name(), self.run_of(context))
+            self.undo(NodeGroupSpec.from_json(self.spec).name, self.run_of(context))
             raise
-
-    def _group_name(self) -> str:
-        return NodeGroupSpec.from_json(self.spec).name
 
 
 class ScaleNodeGroupOperator(NodeGroupTask):

@@ -15,12 +15,10 @@ from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.hooks.node_groups import NodeGroupWait, open_groups, until
 from kpo_multicluster.pods.failures import failure_to_json
 from kpo_multicluster.triggers.clusters import clusters, hook_of, off_loop
+from kpo_multicluster.triggers.killed import KILL_SECONDS, carried_through
 
 if TYPE_CHECKING:
     from kpo_multicluster.node_groups.lifecycle import NodeGroups
-
-# Airflow gives an `on_kill` 30 s, by default.
-_KILL_SECONDS = 25.0
 
 
 class NodeGroupTrigger(BaseTrigger):
@@ -75,10 +73,7 @@ class NodeGroupTrigger(BaseTrigger):
         return await off_loop(lambda: open_groups(hook_of(self.cluster)))
 
     async def on_kill(self) -> None:
-        """Removes what was made for the run of a task that a user has ended (Airflow 3.3 and newer).
-
-        Airflow cancels this again every second while it runs: the deletion is begun all the same.
-        """
+        """Removes what was made for the run of a task that a user has ended (Airflow 3.3 and newer)."""
         try:
             wait = NodeGroupWait.from_json(self.wait)
         except ConfigurationError as error:
@@ -86,20 +81,13 @@ class NodeGroupTrigger(BaseTrigger):
             return
         if self._fired or wait.undo_run is None:
             return
-        deletion = asyncio.create_task(self._delete(wait), name=f"delete node group {wait.name}")
-        loop = asyncio.get_running_loop()
-        end = loop.time() + _KILL_SECONDS
-        while not deletion.done() and loop.time() < end:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({deletion}, timeout=end - loop.time())
-        if not deletion.done():
-            deletion.cancel()
+        if not await carried_through(self._delete(wait), name=f"delete node group {wait.name}"):
             self.log.error("Node group %r could not be deleted in time: 'kpo-multicluster reap' finds it.", wait.name)
 
     async def _delete(self, wait: NodeGroupWait) -> None:
         try:
             groups = await self._groups()
-            await groups.delete(wait.name, run=wait.undo_run, timeout_seconds=_KILL_SECONDS)
+            await groups.delete(wait.name, run=wait.undo_run, timeout_seconds=KILL_SECONDS)
         except Exception as error:  # noqa: BLE001 - told, whatever it is: no one else will
             self.log.error("Node group %r is not deleted and may cost money: %s", wait.name, error)
         else:

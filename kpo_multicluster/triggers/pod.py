@@ -6,7 +6,6 @@ It takes the record of a run from the worker that created the pod, and gives the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator, Mapping
 from enum import Enum
@@ -21,9 +20,7 @@ from kpo_multicluster.pods.record import RunOutcome, RunRecord
 from kpo_multicluster.pods.status import name_of
 from kpo_multicluster.pods.task_log import TaskLog
 from kpo_multicluster.triggers.clusters import clusters, explain
-
-# Airflow gives an `on_kill` 30 s, by default.
-_KILL_SECONDS = 25.0
+from kpo_multicluster.triggers.killed import carried_through
 
 
 class ContainerState(str, Enum):
@@ -137,10 +134,7 @@ class KubernetesPodTrigger(BaseTrigger):
         }
 
     async def on_kill(self) -> None:
-        """Deletes the pod of a task that a user has ended (Airflow 3.3 and newer).
-
-        Airflow cancels this again every second while it runs: the deletion is carried through all the same.
-        """
+        """Deletes the pod of a task that a user has ended (Airflow 3.3 and newer)."""
         if self._fired:
             return
         try:
@@ -151,14 +145,7 @@ class KubernetesPodTrigger(BaseTrigger):
         if record.keep_on_kill:
             self.log.warning("Pod %s goes on running, as on_kill_action is 'keep_pod'.", record.where)
             return
-        deletion = asyncio.create_task(self._delete(record), name=f"delete {record.where}")
-        loop = asyncio.get_running_loop()
-        end = loop.time() + _KILL_SECONDS
-        while not deletion.done() and loop.time() < end:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({deletion}, timeout=end - loop.time())
-        if not deletion.done():
-            deletion.cancel()
+        if not await carried_through(self._delete(record), name=f"delete {record.where}"):
             self.log.error("Pod %s could not be deleted in time and may still be running.", record.where)
 
     async def _delete(self, record: RunRecord) -> None:
