@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import secrets
 import signal
@@ -12,10 +13,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 _STARTED_SECONDS = 180.0
 _ENDED_SECONDS = 20.0
@@ -33,13 +35,19 @@ class Airflow:
     Args:
         home: a directory for everything.
         dags: the DAGs folder.
+        environ: is set in the environment of all parts.
+
+    Attributes:
+        home: likewise.
+        url: of the API server.
     """
 
-    def __init__(self, home: Path, dags: Path) -> None:
+    def __init__(self, home: Path, dags: Path, environ: Mapping[str, str] | None = None) -> None:
         self.home = home
         self._port = free_port()
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
-        url = f"http://127.0.0.1:{self._port}"
+        self.url = url = f"http://127.0.0.1:{self._port}"
+        self._token = ""
         self._environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
             "AIRFLOW_HOME": str(home),
@@ -60,17 +68,41 @@ class Airflow:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             # The API server imports what it needs when it is first asked.
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120",
+            **(environ or {}),
         }
         self._environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def start(self) -> None:
         """Starts all parts; the DAGs are known after it."""
-        self.run("db", "migrate")
-        self.part("api-server", "api-server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1")
+        self.start_api_server()
         self.run("dags", "reserialize")
-        self.until(self._answers, "the API server answers")
+        self.until_answering()
         self.part("scheduler", "scheduler", "--skip-serve-logs")
         self.start_triggerer()
+
+    def start_api_server(self) -> None:
+        """Makes the database and starts the API server alone; `until_answering` waits for it."""
+        self.run("db", "migrate")
+        self.part("api-server", "api-server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1")
+
+    def until_answering(self) -> None:
+        """Waits for the API server."""
+        self.until(self._answers, "the API server answers")
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Asks the REST API for something, such as `GET /api/v2/connections`; an error of HTTP is raised."""
+        if not self._token:
+            with urllib.request.urlopen(f"{self.url}/auth/token", timeout=60) as answer:
+                self._token = json.load(answer)["access_token"]
+        request = urllib.request.Request(
+            self.url + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
 
     def _answers(self) -> bool:
         try:
@@ -125,12 +157,21 @@ class Airflow:
                 continue
             part.wait(_ENDED_SECONDS)
 
+    def query(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Asks the database."""
+        with closing(sqlite3.connect(self.home / "airflow.db", timeout=30)) as database:
+            return database.execute(text, values).fetchall()
+
     def state(self, task_id: str) -> str:
         """Of a task in its DAG's latest run; empty as long as there is none."""
-        with closing(sqlite3.connect(self.home / "airflow.db", timeout=30)) as database:
-            query = "SELECT state FROM task_instance WHERE task_id = ? ORDER BY start_date DESC"
-            row = database.execute(query, (task_id,)).fetchone()
-        return str(row[0] or "") if row else ""
+        rows = self.query("SELECT state FROM task_instance WHERE task_id = ? ORDER BY start_date DESC", task_id)
+        return str(rows[0][0] or "") if rows else ""
+
+    def mark(self, dag_id: str, task_id: str, state: str) -> None:
+        """Sets the state of a task in its DAG's latest run, as a user does in the browser."""
+        ((run_id,),) = self.query("SELECT run_id FROM dag_run WHERE dag_id = ? ORDER BY id DESC LIMIT 1", dag_id)
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}"
+        self.ask("PATCH", path, {"new_state": state})
 
     def log(self, task_id: str) -> str:
         """What the task has logged, in workers and triggerers."""
