@@ -23,6 +23,14 @@ CLUSTER_KINDS: Final[Mapping[str, str]] = {
     "aks": "Azure AKS",
 }
 _CLOUDS: Final = ("eks", "gke", "aks")
+# What is for every kind is in the first section, which has Airflow's own title.
+_SECTIONS: Final[Mapping[tuple[str, ...], str]] = {
+    **{(kind,): shown for kind, shown in CLUSTER_KINDS.items()},
+    _CLOUDS: "EKS, GKE, AKS",
+    ("token", *_CLOUDS): "Certificate of the API server",
+    ("kubeconfig", "token"): "Certificate of the API server",
+}
+_SIDECAR: Final = "XCom sidecar"
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class FormField:
         kinds: of cluster that it is for; empty for all.
         option: of a cluster of these kinds that it fills in; empty where it is something else.
         schema: JSON Schema of its value, which decides how the form shows it.
+        section: of the form that it is in, where that does not follow from its kinds.
     """
 
     label: str
@@ -42,6 +51,13 @@ class FormField:
     kinds: tuple[str, ...] = ()
     option: str = ""
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": ["string", "null"]})
+    section: str = ""
+
+    def metadata(self) -> dict[str, Any]:
+        """The field as the provider's metadata has it."""
+        name = self.section or (_SECTIONS[self.kinds] if self.kinds else "")
+        section = {"section": name} if name else {}
+        return {"label": self.label, "description": self.description, "schema": {**self.schema, **section}}
 
 
 _LINES: Final = {"type": ["string", "null"], "format": "multiline"}
@@ -53,46 +69,14 @@ _OBJECT: Final = {"type": ["object", "null"]}
 FIELDS: Final[Mapping[str, FormField]] = {
     KIND_FIELD: FormField(
         "Cluster kind",
-        "What leads to the cluster. Fill in the fields of that kind, and leave those of others empty.",
+        "What leads to the cluster. Fill in the sections of that kind, and leave those of others empty.",
         schema={"type": "string", "enum": list(CLUSTER_KINDS), "values_display": dict(CLUSTER_KINDS)},
     ),
     "namespace": FormField("Namespace", "Where pods go whose task names none."),
-    "cluster_name": FormField(
-        "Cluster name",
-        "EKS, GKE, AKS: name of the cluster. An ARN, a path or a resource id tells its place as well.",
-        _CLOUDS,
-        "cluster_name",
-    ),
-    "cloud_conn_id": FormField(
-        "Cloud connection",
-        "EKS, GKE, AKS: id of the connection of type aws, google_cloud_platform or azure whose credentials to use. "
-        "Empty: those of the process.",
-        _CLOUDS,
-        "conn_id",
-    ),
-    "region": FormField("Region", "EKS: of the cluster, such as us-east-2.", ("eks",), "region"),
-    "role_arn": FormField(
-        "Role", "EKS: ARN of a role to assume, such as one in the cluster's account.", ("eks",), "role_arn"
-    ),
-    "external_id": FormField("External id", "EKS: that the role's trust policy asks for.", ("eks",), "external_id"),
-    "location": FormField("Location", "GKE: region or zone of the cluster.", ("gke",), "location"),
-    "project": FormField("Project", "GKE: of the cluster. Empty: that of the credentials.", ("gke",), "project"),
-    "impersonation_chain": FormField(
-        "Impersonation chain",
-        "GKE: service account to impersonate, or several with commas between them.",
-        ("gke",),
-        "impersonation_chain",
-    ),
-    "resource_group": FormField("Resource group", "AKS: of the cluster.", ("aks",), "resource_group"),
-    "subscription": FormField(
-        "Subscription", "AKS: id of the subscription. Empty: that of the cloud connection.", ("aks",), "subscription"
-    ),
-    "endpoint": FormField(
-        "Endpoint",
-        "EKS: https URL of the API server. GKE: public, private, dns, connect-gateway or a URL. AKS: public, private "
-        "or a URL. Empty: as the cloud says.",
-        _CLOUDS,
-        "endpoint",
+    OPTIONS_FIELD: FormField(
+        "Further options",
+        'JSON: more options of a cluster of that kind, such as {"login": "workload-identity"} for AKS.',
+        schema=_OBJECT,
     ),
     "kubeconfig_path": FormField(
         "Kubeconfig file", "Kubeconfig: path of it where workers and triggerers run.", ("kubeconfig",), "path"
@@ -117,6 +101,43 @@ FIELDS: Final[Mapping[str, FormField]] = {
         ("token",),
         "token_file",
     ),
+    "cluster_name": FormField(
+        "Cluster name",
+        "EKS, GKE, AKS: name of the cluster. An ARN, a path or a resource id tells its place as well.",
+        _CLOUDS,
+        "cluster_name",
+    ),
+    "cloud_conn_id": FormField(
+        "Cloud connection",
+        "EKS, GKE, AKS: id of the connection of type aws, google_cloud_platform or azure whose credentials to use. "
+        "Empty: those of the process.",
+        _CLOUDS,
+        "conn_id",
+    ),
+    "endpoint": FormField(
+        "Endpoint",
+        "EKS: https URL of the API server. GKE: public, private, dns, connect-gateway or a URL. AKS: public, private "
+        "or a URL. Empty: as the cloud says.",
+        _CLOUDS,
+        "endpoint",
+    ),
+    "region": FormField("Region", "EKS: of the cluster, such as us-east-2.", ("eks",), "region"),
+    "role_arn": FormField(
+        "Role", "EKS: ARN of a role to assume, such as one in the cluster's account.", ("eks",), "role_arn"
+    ),
+    "external_id": FormField("External id", "EKS: that the role's trust policy asks for.", ("eks",), "external_id"),
+    "location": FormField("Location", "GKE: region or zone of the cluster.", ("gke",), "location"),
+    "project": FormField("Project", "GKE: of the cluster. Empty: that of the credentials.", ("gke",), "project"),
+    "impersonation_chain": FormField(
+        "Impersonation chain",
+        "GKE: service account to impersonate, or several with commas between them.",
+        ("gke",),
+        "impersonation_chain",
+    ),
+    "resource_group": FormField("Resource group", "AKS: of the cluster.", ("aks",), "resource_group"),
+    "subscription": FormField(
+        "Subscription", "AKS: id of the subscription. Empty: that of the cloud connection.", ("aks",), "subscription"
+    ),
     "ca_data": FormField(
         "CA certificate",
         "API server and token, or a cloud's endpoint that is a URL: the server's CA, PEM or base64 of it. Empty: the "
@@ -132,14 +153,11 @@ FIELDS: Final[Mapping[str, FormField]] = {
         "insecure_skip_tls_verify",
         _FLAG,
     ),
-    OPTIONS_FIELD: FormField(
-        "Further options",
-        'JSON: more options of a cluster of that kind, such as {"login": "workload-identity"} for AKS.',
-        schema=_OBJECT,
+    "xcom_sidecar_container_image": FormField("XCom sidecar image", "In place of the default one.", section=_SIDECAR),
+    "xcom_sidecar_container_resources": FormField("XCom sidecar resources", "JSON.", schema=_OBJECT, section=_SIDECAR),
+    "xcom_sidecar_container_security_context": FormField(
+        "XCom sidecar security context", "JSON.", schema=_OBJECT, section=_SIDECAR
     ),
-    "xcom_sidecar_container_image": FormField("XCom sidecar image", "In place of the default one."),
-    "xcom_sidecar_container_resources": FormField("XCom sidecar resources", "JSON.", schema=_OBJECT),
-    "xcom_sidecar_container_security_context": FormField("XCom sidecar security context", "JSON.", schema=_OBJECT),
 }
 # The port is nothing to this package: Airflow 3.3.2 refuses to test a connection that has none.
 BEHAVIOUR: Final[Mapping[str, Any]] = {
@@ -160,9 +178,6 @@ def connection_type() -> dict[str, Any]:
         "connection-type": FORM_TYPE,
         "hook-class-name": "kpo_multicluster.hooks.multicluster.MulticlusterHook",
         "hook-name": FORM_NAME,
-        "conn-fields": {
-            name: {"label": entry.label, "description": entry.description, "schema": dict(entry.schema)}
-            for name, entry in FIELDS.items()
-        },
+        "conn-fields": {name: entry.metadata() for name, entry in FIELDS.items()},
         "ui-field-behaviour": dict(BEHAVIOUR),
     }

@@ -109,8 +109,8 @@ def test_each_value_is_explained_by_the_field_as_the_form_shows_it() -> None:
 def test_fields_of_two_kinds() -> None:
     message = refusal(cluster_kind="eks", cluster_name="gpu", kubeconfig_path="/kube", location="europe-west1")
     assert message == (
-        "The connection 'gpu' is for a cluster of the kind 'Amazon EKS', and fills in 'Location' (location) and "
-        "'Kubeconfig file' (kubeconfig_path), which that kind does not have: empty them, or choose another "
+        "The connection 'gpu' is for a cluster of the kind 'Amazon EKS', and fills in 'Kubeconfig file' "
+        "(kubeconfig_path) and 'Location' (location), which that kind does not have: empty them, or choose another "
         "'Cluster kind' (cluster_kind)."
     )
 
