@@ -11,6 +11,7 @@ from typing import Any, Final
 POD_CHECKED_KEY: Final = "already_checked"
 POD_CHECKED_VALUE: Final = "True"
 ATTEMPT_ANNOTATION: Final = "kpo-multicluster/attempt"
+RUN_ANNOTATION: Final = "kpo-multicluster/run"
 
 _VALUE_LIMIT = 63
 _HASH_LENGTH = 9
@@ -76,6 +77,17 @@ def identity_labels(run: RunIdentity) -> dict[str, str]:
     if run.map_index >= 0:
         labels["map_index"] = str(run.map_index)
     return {key: safe_label_value(value) for key, value in labels.items()}
+
+
+def run_annotations(run: RunIdentity) -> dict[str, str]:
+    """The annotations that this package puts on a pod; none in a dry run.
+
+    A label's value cannot hold what most runs are called, so the run is named in full here.
+    """
+    if not run.attempt:
+        return {}
+    named = {} if run.run_id is None else {RUN_ANNOTATION: f"{run.dag_id}/{run.run_id}"}
+    return {ATTEMPT_ANNOTATION: run.attempt, **named}
 
 
 def run_labels(run: RunIdentity) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kpo_multicluster.pods.arguments import PodArguments
-from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION, RunIdentity, run_labels
+from kpo_multicluster.pods.labels import RunIdentity, run_annotations, run_labels
 from kpo_multicluster.pods.merge import merge_pods
 from kpo_multicluster.pods.naming import clean_name, pod_name, random_suffix, task_name
 from kpo_multicluster.pods.overlay import argument_json, check_arguments, overlay
@@ -48,8 +48,8 @@ def build_manifest(
     if _is_set(arguments, "do_xcom_push"):
         add_sidecar(pod, base, arguments)
     metadata["labels"] = {**(metadata.get("labels") or {}), **run_labels(run)}
-    if run.attempt:
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), ATTEMPT_ANNOTATION: run.attempt}
+    if annotations := run_annotations(run):
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
     return pod
 
 

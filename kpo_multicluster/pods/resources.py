@@ -10,6 +10,11 @@ def pods_path(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}/pods"
 
 
+def all_pods_path() -> str:
+    """The pods of all namespaces."""
+    return "/api/v1/pods"
+
+
 def pod_path(pod: Pod, subresource: str = "") -> str:
     """One pod, or a subresource of it such as `log` or `exec`."""
     metadata = pod["metadata"]

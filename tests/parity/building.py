@@ -7,7 +7,7 @@ import logging
 from types import SimpleNamespace
 from typing import Any
 
-from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION, RunIdentity
+from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION, RUN_ANNOTATION, RunIdentity
 from kpo_multicluster.pods.manifest import PodArguments, build_manifest
 
 from .pod_cases import Arguments
@@ -82,6 +82,7 @@ def pod_arguments(arguments: Arguments, around: Arguments) -> PodArguments:
 def ours(arguments: Arguments, around: Arguments) -> Any:
     pod = build_manifest(pod_arguments(arguments, around), identity(around))
     assert pod["metadata"]["annotations"].pop(ATTEMPT_ANNOTATION) == "0190"
+    assert "/" in pod["metadata"]["annotations"].pop(RUN_ANNOTATION, "/")
     return pod
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kpo_multicluster.errors import ConfigurationError
-from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION
+from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION, RUN_ANNOTATION
 from kpo_multicluster.pods.manifest import build_manifest
 
 from .building import identity, pod_arguments, split, theirs, upstream_operator
@@ -59,9 +59,8 @@ TWO_CONTAINERS = {"spec": {"containers": [{"name": "proxy", "image": "p"}, {"nam
 GPU = {"name": "base", "resources": {"limits": {"nvidia.com/gpu": "1", "memory": "1Gi"}, "requests": {"memory": "1Gi"}}}
 
 DIFFERENCES = [
-    Difference(
-        "attempt-annotation", {}, lambda pod: pod["metadata"]["annotations"].get(ATTEMPT_ANNOTATION), None, "0190"
-    ),
+    Difference("attempt-annotation", {}, lambda pod: _annotations(pod).get(ATTEMPT_ANNOTATION), None, "0190"),
+    Difference("run-annotation", {}, lambda pod: _annotations(pod).get(RUN_ANNOTATION), None, "dag/manual__1"),
     Difference(
         "argument-over-template",
         {"pod_template_dict": _template(automountServiceAccountToken=True), "automount_service_account_token": False},

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kpo_multicluster.errors import ConfigurationError
-from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION
+from kpo_multicluster.pods.labels import ATTEMPT_ANNOTATION, RUN_ANNOTATION
 from kpo_multicluster.pods.manifest import PodArguments, RunIdentity, build_manifest, check_arguments
 
 RUN = RunIdentity(
@@ -49,7 +49,7 @@ def test_a_plain_pod() -> None:
                 "airflow_version": "3.3.2",
                 "airflow_kpo_in_cluster": "False",
             },
-            "annotations": {ATTEMPT_ANNOTATION: "0190"},
+            "annotations": {ATTEMPT_ANNOTATION: "0190", RUN_ANNOTATION: "dag/run"},
         },
         "spec": {
             "containers": [
@@ -131,7 +131,7 @@ def test_metadata_is_text_and_the_runs_own_labels_win() -> None:
     )
     labels = pod["metadata"]["labels"]
     assert (labels["n"], labels["b"], labels["none"], labels["dag_id"]) == ("1", "True", "", "dag")
-    assert pod["metadata"]["annotations"] == {"rank": "7", ATTEMPT_ANNOTATION: "0190"}
+    assert pod["metadata"]["annotations"] == {"rank": "7", ATTEMPT_ANNOTATION: "0190", RUN_ANNOTATION: "dag/run"}
 
 
 def test_a_dry_run_names_no_run() -> None:
