@@ -20,6 +20,7 @@ from kpo_multicluster.pods.record import RunOutcome, RunRecord
 from kpo_multicluster.pods.status import name_of
 from kpo_multicluster.pods.task_log import TaskLog
 from kpo_multicluster.triggers.clusters import clusters, explain
+from kpo_multicluster.triggers.turns import turns
 from kpo_multicluster.triggers.killed import carried_through
 
 
@@ -81,11 +82,14 @@ class KubernetesPodTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _event(self) -> dict[str, Any]:
+        await turns().take()
         record = RunRecord.from_json(self.run_record)
         try:
             async with clusters().lease(record.cluster) as hub:
                 from kpo_multicluster.pods.attend import attend
 
+                # All who waited for the same cluster to be opened come here in one moment.
+                await turns().take()
                 log = TaskLog(self.log, prefix=record.prefix, formatter=None)
 
                 async def emit(item: Any) -> None:
@@ -98,6 +102,7 @@ class KubernetesPodTrigger(BaseTrigger):
                     await explain(outcome.failure, record.cluster, hub)
         except KpoMulticlusterError as error:
             outcome = RunOutcome(record, failure=_placed(error))
+        await turns().take()
         return self._told(outcome)
 
     def _told(self, outcome: RunOutcome) -> dict[str, Any]:
