@@ -38,14 +38,14 @@ def quiet(operator: Operator) -> Operator:
 
 
 def stored(deferred: TaskDeferred) -> tuple[str, str]:
-    """The class of a trigger and its row's text, before Airflow encrypts it."""
+    """The class of a trigger and its row's text, which Airflow encrypts for no task."""
     path, kwargs = deferred.trigger.serialize()
     return path, json.dumps(serialize(kwargs))
 
 
 def restored(path: str, row: str) -> KubernetesPodTrigger:
     """The trigger as a triggerer makes it of its row."""
-    kwargs = Trigger._decrypt_kwargs(Trigger.encrypt_kwargs(json.loads(row)))
+    kwargs = Trigger._decrypt_kwargs(row)
     module, _, name = path.rpartition(".")
     kind: type[KubernetesPodTrigger] = getattr(import_module(module), name)
     decode: Callable[[Any], Any] = smart_decode_trigger_kwargs
