@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -29,6 +30,7 @@ class Measured:
         marks: what it noted of itself.
         whole_seconds: from the moment it was to start to the end of its `execute()`.
         requests: what it asked the API server for.
+        machine_seconds: of all processors, by all that ran on the machine meanwhile.
         lost: lines of its pod that are not in its log.
         repeated: lines of its pod that are in its log once too often.
         delays: seconds from each line's writing to its being logged.
@@ -37,6 +39,7 @@ class Measured:
     marks: Marks
     whole_seconds: float
     requests: Counter[str]
+    machine_seconds: float
     lost: int = 0
     repeated: int = 0
     delays: tuple[float, ...] = ()
@@ -130,20 +133,22 @@ class Bench:
         self._say(f"round {number + 1}: {step.mode}, {step.case.name}: {', '.join(told)}")
 
     def _run(self, mode: str, case: Case, arm: Arm) -> Measured:
+        before = _machine_seconds()
         ran = self._subjects[mode, arm.name].run(arm.name, case.name)
+        spent = _machine_seconds() - before
         if case.xcom and ran.marks.result != RESULT:
             raise BenchError(f"{mode}: {arm.name}, {case.name}: the result is {ran.marks.result!r}, not {RESULT!r}")
-        measured = self._measured(case, arm, ran)
+        measured = self._measured(case, arm, ran, spent)
         ran.log.unlink()
         if arm is not BARE:
             self._cluster.settle()
         return measured
 
-    def _measured(self, case: Case, arm: Arm, ran: Ran) -> Measured:
+    def _measured(self, case: Case, arm: Arm, ran: Ran, machine_seconds: float) -> Measured:
         requests = self._cluster.requests(arm.name, ran.marks.began, ran.marks.ended)
         lines = task_log.lines(ran.log) if case is LINES else task_log.Lines(0, 0)
         delays = tuple(task_log.delays(ran.log)) if case is TICKING else ()
-        return Measured(ran.marks, ran.whole_seconds, requests, lines.lost, lines.repeated, delays)
+        return Measured(ran.marks, ran.whole_seconds, requests, machine_seconds, lines.lost, lines.repeated, delays)
 
 
 def _processes() -> Iterable[list[Arm]]:
@@ -152,3 +157,10 @@ def _processes() -> Iterable[list[Arm]]:
     for arm in ARMS:
         by_module[arm.operator.partition(":")[0]].append(arm)
     return by_module.values()
+
+
+def _machine_seconds() -> float:
+    """Processor seconds that the machine has spent on anything, since it was started."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]]
+    idle = ticks[3] + ticks[4]
+    return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK")

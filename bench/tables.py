@@ -118,13 +118,15 @@ def _lines(results: Results) -> str:
                     seconds.text(),
                     f"{seconds.middle / bare.middle:.2f}",
                     Spread.of(run.marks.cpu_seconds for run in runs).text(),
+                    f"{Spread.of(run.machine_seconds for run in runs).middle:.1f}",
                     Spread.of(run.lost for run in runs).text(0) if follows else "",
                     Spread.of(run.repeated for run in runs).text(0) if follows else "",
                     Spread.of(run.marks.peak_bytes for run in runs).text(0, _MEGA),
                     Spread.of(run.marks.peak_bytes - run.marks.before_bytes for run in runs).text(0, _MEGA),
                 )
             )
-    return table(("", "seconds", "times bare", "processor s", "lost", "twice", "peak MB", "MB over before"), rows)
+    titles = ("", "seconds", "times bare", "processor s", "machine's", "lost", "twice", "peak MB", "MB over before")
+    return table(titles, rows)
 
 
 def _delays(results: Results) -> str:
