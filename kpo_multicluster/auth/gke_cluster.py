@@ -39,6 +39,11 @@ class GkeName:
     name: str
 
     @property
+    def resource_name(self) -> str:
+        """What the API calls it."""
+        return f"projects/{self.project}/locations/{self.location}/clusters/{self.name}"
+
+    @property
     def path(self) -> str:
         """Of the API, from its base URL on."""
         return _path(self.project, self.location, self.name)

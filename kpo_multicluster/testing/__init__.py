@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kpo_multicluster.testing.names_on_demand import names_on_demand
 
 if TYPE_CHECKING:
     from kpo_multicluster.testing.apiserver.identity import Rule, User
@@ -12,20 +14,15 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddedCluster", "ImageSource", "NodeSpec", "Rule", "User", "merged_kubeconfig"]
 
-_HOMES = {
-    "EmbeddedCluster": "cluster",
-    "ImageSource": "node_images",
-    "NodeSpec": "topology",
-    "Rule": "apiserver.identity",
-    "User": "apiserver.identity",
-    "merged_kubeconfig": "cluster",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # The pytest plugin lives below this package and is loaded into every run of pytest: the rest waits to be asked for.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+# The pytest plugin lives below this package and is loaded into every run of pytest: the rest waits to be asked for.
+__getattr__ = names_on_demand(
+    __name__,
+    {
+        "EmbeddedCluster": "cluster",
+        "ImageSource": "node_images",
+        "NodeSpec": "topology",
+        "Rule": "apiserver.identity",
+        "User": "apiserver.identity",
+        "merged_kubeconfig": "cluster",
+    },
+)

@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kpo_multicluster.testing import kubeconfig as kubeconfigs
 from kpo_multicluster.testing.apiserver.deletion import DeleteOptions
@@ -29,16 +28,20 @@ from kpo_multicluster.testing.node import LocalNode
 from kpo_multicluster.testing.node_context import NodeSettings
 from kpo_multicluster.testing.node_images import ImageSource
 from kpo_multicluster.testing.requests import RequestLog
+from kpo_multicluster.testing.startable import Startable
 from kpo_multicluster.testing.store import DEFAULT_HISTORY, Store
 from kpo_multicluster.testing.tls import Authority
 from kpo_multicluster.testing.topology import DEFAULT_CAPACITY, NodeSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _NODE_SECONDS = 90.0
 _AT_ONCE = DeleteOptions(grace_period_seconds=0)
 DEFAULT_NODES = (NodeSpec("embedded-node"),)
 
 
-class EmbeddedCluster:
+class EmbeddedCluster(Startable):
     """A cluster for tests and demonstrations; several may run in one process.
 
     Its API server speaks HTTPS with a CA of its own and takes bearer tokens. Its nodes run containers as local
@@ -95,7 +98,7 @@ class EmbeddedCluster:
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
-    def start(self) -> EmbeddedCluster:
+    def start(self) -> Self:
         """Starts the cluster; returns once it answers.
 
         Raises:
@@ -107,14 +110,6 @@ class EmbeddedCluster:
     def stop(self) -> None:
         """Ends all pods and the server; leaves no thread, process, socket or mount. Harmless when not running."""
         self._thread.stop()
-
-    def __enter__(self) -> EmbeddedCluster:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @asynccontextmanager
     async def _live(self) -> AsyncIterator[_Parts]:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shlex
 import signal
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 from kpo_multicluster.testing.node_images import ImageSource
-
-_LOCK_ATTEMPTS = 50
-_LOCK_SECONDS = 0.02
+from kpo_multicluster.testing.process_lock import hold
 
 
 def image_source(text: str) -> tuple[str, ImageSource]:
@@ -47,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         signal.signal(number, lambda *_: stop.set())
     os.set_inheritable(answer, False)
     with open(directory / "lock", "wb") as lock:
-        if _locked(lock):
+        if hold(lock):
             problem = _serve(name, directory, kubeconfig, answer, argv[4:], stop)
         else:
             problem = f"Another process is starting a cluster {name!r} just now."
@@ -68,18 +63,6 @@ def _serve(
     except KpoMulticlusterError as error:
         return str(error)
     return ""
-
-
-def _locked(lock: BinaryIO) -> bool:
-    # A command that looks whether a cluster runs holds the lock for an instant.
-    for _ in range(_LOCK_ATTEMPTS):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_SECONDS)
-        else:
-            return True
-    return False
 
 
 def _announce(cluster: EmbeddedCluster, directory: Path, kubeconfig: Path) -> None:

@@ -6,7 +6,6 @@ lives: the lock, not the process id, tells whether it runs.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.testing.process_lock import is_held
 
 _STOP_SECONDS = 60.0
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -128,7 +128,7 @@ def up(name: str, images: Sequence[str] = (), kubeconfig: Path | None = None) ->
         if started is None:
             raise ConfigurationError(f"The cluster {name!r} ended right after it had started; see {directory / 'log'}.")
     except BaseException:
-        if not _locked(directory):
+        if not is_held(directory / "lock"):
             _remove(directory)
         raise
     return started
@@ -215,24 +215,13 @@ def status() -> list[LocalCluster]:
 
 def _read(directory: Path) -> LocalCluster | None:
     """The cluster of a directory; None when its process is gone."""
-    if not _locked(directory):
+    if not is_held(directory / "lock"):
         return None
     try:
         state = json.loads((directory / "state.json").read_text())
     except (OSError, ValueError):
         return None
     return LocalCluster(directory.name, state["pid"], state["server"], Path(state["kubeconfig"]), directory / "log")
-
-
-def _locked(directory: Path) -> bool:
-    try:
-        with open(directory / "lock", "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _remove(directory: Path) -> None:

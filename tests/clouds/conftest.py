@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,13 +12,12 @@ from kpo_multicluster.testing.clouds.azure import FakeAzure
 from kpo_multicluster.testing.clouds.google import FakeGoogle
 
 from ..cluster.fixtures import RealClusters, real_clusters
+from ..testing.clouds.fixtures import aws, azure, azure_ca, google, no_one
 from .callers import Aws, Azure, Cloud, Google
 from .relays import BlockingRelay, relay_to
 from .servers import EmbeddedServer, Server, real_server
 
-__all__ = ["real_clusters"]
-
-_SETTINGS = ("AWS_", "AZURE_", "AAD_", "IDENTITY_", "MSI_", "ARM_", "GOOGLE_", "GCE_", "CLOUDSDK_")
+__all__ = ["aws", "azure", "azure_ca", "google", "no_one", "real_clusters"]
 
 
 @pytest.fixture(scope="session", params=["embedded", pytest.param("kubernetes", marks=pytest.mark.cluster)])
@@ -52,40 +49,6 @@ def relay(server: Server) -> Iterator[BlockingRelay]:
 
 
 @pytest.fixture
-def no_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leaves this process without credentials of any cloud."""
-    for name in list(os.environ):
-        if name.startswith(_SETTINGS):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws-credentials"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
-
-
-@pytest.fixture
-def google(no_one: None) -> Iterator[FakeGoogle]:
-    with FakeGoogle() as google:
-        yield google
-
-
-@pytest.fixture
-def azure(no_one: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeAzure]:
-    """An Azure that this process trusts: it speaks https."""
-    with FakeAzure() as azure:
-        bundle = tmp_path / "azure-ca.pem"
-        bundle.write_text(azure.ca_pem)
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-        yield azure
-
-
-@pytest.fixture
-def aws(no_one: None) -> Iterator[FakeAws]:
-    with FakeAws() as aws:
-        yield aws
-
-
-@pytest.fixture
 def eks_cloud(aws: FakeAws, server: Server, monkeypatch: pytest.MonkeyPatch) -> Aws:
     cloud = Aws(aws, monkeypatch.setenv)
     cloud.put_cluster(server)
@@ -100,7 +63,7 @@ def gke_cloud(google: FakeGoogle, server: Server, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def aks_cloud(azure: FakeAzure, server: Server, monkeypatch: pytest.MonkeyPatch) -> Azure:
+def aks_cloud(azure: FakeAzure, azure_ca: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> Azure:
     cloud = Azure(azure, monkeypatch.setenv)
     cloud.put_cluster(server)
     return cloud

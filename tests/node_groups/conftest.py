@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +26,10 @@ from kpo_multicluster.testing.clouds.google import FakeGoogle
 from kpo_multicluster.testing.clouds.node_groups import NodeGroup as Emulated
 from kpo_multicluster.testing.clouds.node_groups import Pace as EmulatedPace
 
-_SETTINGS = ("AWS_", "AZURE_", "AAD_", "IDENTITY_", "MSI_", "ARM_", "GOOGLE_", "GCE_", "CLOUDSDK_")
+from ..testing.clouds.fixtures import aws, azure, azure_ca, google, no_one
+
+__all__ = ["aws", "azure", "azure_ca", "google", "no_one"]
+
 CLIENT, SECRET = "11111111-aaaa", "s3cr3t-value"
 LIMIT_SECONDS = 60.0
 
@@ -100,54 +101,36 @@ class Bed:
 
 
 @pytest.fixture
-def no_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith(_SETTINGS)]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws-credentials"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+def eks_bed(aws: FakeAws) -> Bed:
+    user = aws.add_user("airflow")
+    cluster = aws.add_cluster("ml", status="ACTIVE", version="1.34")
+    extra = {"service_config": {s: {"endpoint_url": aws.url} for s in ("eks", "sts")}}
+    connection = CloudConnection("cloud", "aws", user.access_key, user.secret_key, extra)
+
+    def options(**given: Any) -> EksNodes:
+        return EksNodes(**{"node_role": "arn:aws:iam::111111111111:role/nodes", "subnets": ("subnet-a",), **given})
+
+    ref = cluster.ref(conn_id="cloud")
+    return Bed("eks", aws, cluster.name.arn, ref, Known(connection), "g5.xlarge", options)
 
 
 @pytest.fixture
-def eks_bed(no_one: None) -> Iterator[Bed]:
-    with FakeAws() as aws:
-        user = aws.add_user("airflow")
-        cluster = aws.add_cluster("ml", status="ACTIVE", version="1.34")
-        extra = {"service_config": {s: {"endpoint_url": aws.url} for s in ("eks", "sts")}}
-        connection = CloudConnection("cloud", "aws", user.access_key, user.secret_key, extra)
-
-        def options(**given: Any) -> EksNodes:
-            return EksNodes(**{"node_role": "arn:aws:iam::111111111111:role/nodes", "subnets": ("subnet-a",), **given})
-
-        ref = cluster.ref(conn_id="cloud")
-        yield Bed("eks", aws, cluster.name.arn, ref, Known(connection), "g5.xlarge", options)
+def gke_bed(google: FakeGoogle) -> Bed:
+    account = google.add_service_account("airflow@my-project.iam.gserviceaccount.com")
+    cluster = google.add_cluster("ml", locations=["europe-west1-b"])
+    connection = CloudConnection("cloud", "google_cloud_platform", extra={"keyfile_dict": json.dumps(account.key())})
+    ref = cluster.ref(conn_id="cloud")
+    gpu = Gpu(type="nvidia-l4")
+    return Bed("gke", google, cluster.name.resource_name, ref, Known(connection), "g2-standard-4", GkeNodes, gpu)
 
 
 @pytest.fixture
-def gke_bed(no_one: None) -> Iterator[Bed]:
-    with FakeGoogle() as google:
-        account = google.add_service_account("airflow@my-project.iam.gserviceaccount.com")
-        cluster = google.add_cluster("ml", locations=["europe-west1-b"])
-        connection = CloudConnection(
-            "cloud", "google_cloud_platform", extra={"keyfile_dict": json.dumps(account.key())}
-        )
-        ref = cluster.ref(conn_id="cloud")
-        gpu = Gpu(type="nvidia-l4")
-        yield Bed("gke", google, cluster.name.path, ref, Known(connection), "g2-standard-4", GkeNodes, gpu)
-
-
-@pytest.fixture
-def aks_bed(no_one: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bed]:
-    with FakeAzure() as azure:
-        path = tmp_path / "azure-ca.pem"
-        path.write_text(azure.ca_pem)
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
-        azure.add_application(CLIENT, secret=SECRET)
-        cluster = azure.add_cluster("ml")
-        connection = CloudConnection("cloud", "azure", CLIENT, SECRET, {"tenantId": azure.tenant})
-        ref = cluster.ref(conn_id="cloud")
-        yield Bed("aks", azure, cluster.name.id, ref, Known(connection), "Standard_NC4as_T4_v3", AksNodes)
+def aks_bed(azure: FakeAzure, azure_ca: str) -> Bed:
+    azure.add_application(CLIENT, secret=SECRET)
+    cluster = azure.add_cluster("ml")
+    connection = CloudConnection("cloud", "azure", CLIENT, SECRET, {"tenantId": azure.tenant})
+    ref = cluster.ref(conn_id="cloud")
+    return Bed("aks", azure, cluster.name.id, ref, Known(connection), "Standard_NC4as_T4_v3", AksNodes)
 
 
 @pytest.fixture(params=["eks", "gke", "aks"])

@@ -228,9 +228,9 @@ async def test_pods_fail_when_what_holds_the_containers_is_gone(
 
 
 async def test_ended_pods_leave_only_their_logs(node: NodeUnderTest) -> None:
-    mount = [{"name": "work", "mountPath": "/work"}]
+    mount = [{"name": "data", "mountPath": "/data"}]
     pod = await node.run(
-        "touch", "/work/file", base={"volumeMounts": mount}, volumes=[{"name": "work", "emptyDir": {}}]
+        "touch", "/data/file", base={"volumeMounts": mount}, volumes=[{"name": "data", "emptyDir": {}}]
     )
     await pod.result()
     directory = node.node._runtime.directory / "pods" / pod.uid

@@ -152,15 +152,15 @@ async def test_a_pod_ends_when_its_last_container_has(node: NodeUnderTest) -> No
 
 
 async def test_init_containers_run_in_order(node: NodeUnderTest) -> None:
-    mount = [{"name": "work", "mountPath": "/work"}]
+    mount = [{"name": "data", "mountPath": "/data"}]
     pod = await node.run_spec(
         {
             "initContainers": [
-                container("first", "echo first >> /work/order; sleep 0.05", volumeMounts=mount),
-                container("second", "echo second >> /work/order", volumeMounts=mount),
+                container("first", "echo first >> /data/order; sleep 0.05", volumeMounts=mount),
+                container("second", "echo second >> /data/order", volumeMounts=mount),
             ],
-            "containers": [container("base", "cat /work/order", volumeMounts=mount)],
-            "volumes": [{"name": "work", "emptyDir": {}}],
+            "containers": [container("base", "cat /data/order", volumeMounts=mount)],
+            "volumes": [{"name": "data", "emptyDir": {}}],
         }
     )
     assert await pod.result() == "first\nsecond\n"
@@ -189,23 +189,23 @@ async def test_a_failed_init_container_fails_the_pod(node: NodeUnderTest) -> Non
 
 
 async def test_a_native_sidecar_serves_the_others_and_does_not_hold_the_pod(node: NodeUnderTest) -> None:
-    mount = [{"name": "work", "mountPath": "/work"}]
+    mount = [{"name": "data", "mountPath": "/data"}]
     sidecars = [
         container(
             name,
-            f"trap 'echo {name} stops >> /work/order; cat /work/order; exit 5' TERM; echo {name} up >> /work/order;"
+            f"trap 'echo {name} stops >> /data/order; cat /data/order; exit 5' TERM; echo {name} up >> /data/order;"
             "while :; do sleep 0.01; done",
             restartPolicy="Always",
             volumeMounts=mount,
         )
         for name in ("one", "two")
     ]
-    main = "until grep -q 'two up' /work/order; do sleep 0.01; done; echo main >> /work/order"
+    main = "until grep -q 'two up' /data/order; do sleep 0.01; done; echo main >> /data/order"
     pod = await node.run_spec(
         {
             "initContainers": [sidecars[0], container("init", "true"), sidecars[1]],
             "containers": [container("base", main, volumeMounts=mount)],
-            "volumes": [{"name": "work", "emptyDir": {}}],
+            "volumes": [{"name": "data", "emptyDir": {}}],
         }
     )
     assert await pod.over() == "Succeeded"

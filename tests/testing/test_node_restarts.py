@@ -26,13 +26,13 @@ async def patient() -> AsyncIterator[NodeUnderTest]:
 
 
 def counting(script: str) -> str:
-    """A script that knows, by a volume at /work, which run of the container it is."""
-    return f"echo x >> /work/runs; run=$(wc -l < /work/runs); echo run $run; {script}"
+    """A script that knows, by a volume at /data, which run of the container it is."""
+    return f"echo x >> /data/runs; run=$(wc -l < /data/runs); echo run $run; {script}"
 
 
 WORK = {
-    "base": {"volumeMounts": [{"name": "work", "mountPath": "/work"}]},
-    "volumes": [{"name": "work", "emptyDir": {}}],
+    "base": {"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+    "volumes": [{"name": "data", "emptyDir": {}}],
 }
 
 
@@ -103,7 +103,7 @@ async def test_an_init_container_is_restarted_until_it_succeeds(node: NodeUnderT
         "name": "init",
         "image": "alpine",
         "command": ["sh", "-c", counting("[ $run -ge 2 ]")],
-        "volumeMounts": [{"name": "work", "mountPath": "/work"}],
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     }
     base = {"name": "base", "image": "alpine", "command": ["echo", "main"]}
     pod = await node.run_spec(
@@ -122,12 +122,12 @@ async def test_an_init_container_is_restarted_until_it_succeeds(node: NodeUnderT
 
 
 async def test_followers_end_with_the_run_they_follow(node: NodeUnderTest) -> None:
-    script = counting("until [ -e /work/go ]; do sleep 0.01; done; exit 1")
+    script = counting("until [ -e /data/go ]; do sleep 0.01; done; exit 1")
     pod = await node.run("sh", "-c", script, **WORK, restartPolicy="Always")
     await pod.said("run 1")
     log = asyncio.create_task(pod.log(follow=True))
     await asyncio.sleep(0)
-    await pod.exec("touch", "/work/go")
+    await pod.exec("touch", "/data/go")
     assert await asyncio.wait_for(log, 60) == "run 1\n"
     await pod.stop(0)
 

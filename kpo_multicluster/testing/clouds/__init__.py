@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kpo_multicluster.testing.names_on_demand import names_on_demand
 
 if TYPE_CHECKING:
     from kpo_multicluster.testing.clouds.aws import FakeAws
@@ -12,19 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeAws", "FakeAzure", "FakeGoogle", "Identity", "TokenRefused"]
 
-_HOMES = {
-    "FakeAws": "aws",
-    "FakeAzure": "azure",
-    "FakeGoogle": "google",
-    "Identity": "identity",
-    "TokenRefused": "identity",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Whoever emulates one cloud does not pay for what the others need.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+# Whoever emulates one cloud does not pay for what the others need.
+__getattr__ = names_on_demand(
+    __name__,
+    {
+        "FakeAws": "aws",
+        "FakeAzure": "azure",
+        "FakeGoogle": "google",
+        "Identity": "identity",
+        "TokenRefused": "identity",
+    },
+)

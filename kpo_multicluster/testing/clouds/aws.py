@@ -19,7 +19,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from kpo_multicluster.clouds import eks
@@ -27,15 +26,17 @@ from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.testing.clouds.aws_eks import AwsName, EksApi
 from kpo_multicluster.testing.clouds.aws_sts import AwsRole, AwsUser, SecurityTokens, eks_error, sts_error
+from kpo_multicluster.testing.clouds.emulated_cloud import EmulatedCloud
 from kpo_multicluster.testing.clouds.identity import Identity, TokenRefused
-from kpo_multicluster.testing.clouds.node_groups import NodeGroups
-from kpo_multicluster.testing.clouds.server import CloudFaults, LoopbackServer, Record, Request, Response, Service
+from kpo_multicluster.testing.clouds.server import Request, Response
 from kpo_multicluster.testing.clouds.tokens import TokenBook
 from kpo_multicluster.testing.clouds.verify_eks import TOKEN_LIFE_SECONDS, AccessKey, EksTokenVerifier
 from kpo_multicluster.testing.clouds.verify_eks_users import EksUser, EksUsers
 from kpo_multicluster.testing.tls import Authority
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 __all__ = ["DEFAULT_ACCOUNT", "DEFAULT_REGION", "AwsCluster", "AwsName", "AwsRole", "AwsUser", "FakeAws"]
@@ -86,7 +87,7 @@ class AwsCluster:
         return eks(self.name.name, **{"region": self.name.region, **self.cloud.endpoints, **options})
 
 
-class FakeAws:
+class FakeAws(EmulatedCloud):
     """An emulated AWS, while in its `with` block. Only one may run in a process at a time.
 
     Args:
@@ -95,28 +96,21 @@ class FakeAws:
 
     Attributes:
         faults: to inject, aimed at `METHOD PATH ACTION`: `POST / AssumeRole`, `GET /clusters/gpu$`.
-        record: what was asked.
         node_groups: the node groups; how fast they become what they are to be, their troubles, and hooks.
         token_life_seconds: as given; may be changed at any time.
-        skew_seconds: how far its clock is ahead of the one it was given.
     """
 
     def __init__(
         self, *, token_life_seconds: float = TOKEN_LIFE_SECONDS, clock: Callable[[], float] = time.time
     ) -> None:
-        self.faults, self.record = CloudFaults(), Record()
+        super().__init__(clock)
         self.token_life_seconds = token_life_seconds
-        self.skew_seconds = 0.0
-        self._clock = clock
-        self.node_groups = NodeGroups(self.now)
         self._sts = SecurityTokens(self.now)
         self._eks: EksApi | None = None
         self._clusters: dict[AwsName, AwsCluster] = {}
         self._revoked: set[str] = set()
-        service = Service(self._handle, _refusal, self.now, _action, tick=lambda: self.node_groups.advance(wait=False))
-        self._server = LoopbackServer(service, self.faults, self.record)
 
-    def start(self) -> FakeAws:
+    def start(self) -> Self:
         """Starts it.
 
         Raises:
@@ -124,32 +118,14 @@ class FakeAws:
         """
         if self._eks is None:
             self._eks = EksApi(self.node_groups, self._entries)
-        self._server.start()
-        return self
+        return super().start()
 
     def stop(self) -> None:
         """Stops it. Harmless when it is not running."""
-        self._server.stop()
+        super().stop()
         if self._eks is not None:
             self._eks.stop()
             self._eks = None
-
-    def __enter__(self) -> FakeAws:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def now(self) -> float:
-        """Its time: Unix time in seconds."""
-        return self._clock() + self.skew_seconds
-
-    @property
-    def url(self) -> str:
-        """Base URL of both services."""
-        return self._server.url
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -304,11 +280,18 @@ class FakeAws:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def _handle(self, request: Request) -> Response:
-        self.node_groups.advance(wait=False)
         if request.action:
             return self._sts.handle(request)
         caller = self._sts.caller(request)
         return caller if isinstance(caller, Response) else self._running().handle(request, caller)
+
+    def _refuse(self, request: Request, status: int, code: str, message: str) -> Response:
+        if request.action:
+            return sts_error(status, code or "InternalFailure", message)
+        return eks_error(status, code or "ServerException", message)
+
+    def _action(self, request: Request) -> str:
+        return request.form.get("Action", "") if request.path == "/" else ""
 
 
 @dataclass(frozen=True)
@@ -320,13 +303,3 @@ class _Tokens:
 
     def identify(self, token: str) -> Identity:
         return self.cloud.identify_for(self.name, token)
-
-
-def _action(request: Request) -> str:
-    return request.form.get("Action", "") if request.path == "/" else ""
-
-
-def _refusal(request: Request, status: int, code: str, message: str) -> Response:
-    if request.action:
-        return sts_error(status, code or "InternalFailure", message)
-    return eks_error(status, code or "ServerException", message)

@@ -15,20 +15,21 @@ import base64
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from kpo_multicluster.clouds import aks
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.testing.clouds.azure_aks import AzureName, ManagedCluster, ResourceManager, arm_error
 from kpo_multicluster.testing.clouds.azure_entra import Application, EntraTokens, entra_error
+from kpo_multicluster.testing.clouds.emulated_cloud import EmulatedCloud
 from kpo_multicluster.testing.clouds.identity import Identity, TokenRefused
-from kpo_multicluster.testing.clouds.node_groups import NodeGroups
-from kpo_multicluster.testing.clouds.server import CloudFaults, LoopbackServer, Record, Request, Response, Service
+from kpo_multicluster.testing.clouds.server import Request, Response
 from kpo_multicluster.testing.clouds.tokens import Jwt, TokenBook
 from kpo_multicluster.testing.tls import Authority
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 __all__ = [
@@ -90,7 +91,7 @@ class AzureCluster:
         return aks(self.name.name, **{**place, **self.cloud.endpoints, **options})
 
 
-class FakeAzure:
+class FakeAzure(EmulatedCloud):
     """An emulated Azure, while in its `with` block. Several may run in one process.
 
     Args:
@@ -104,7 +105,6 @@ class FakeAzure:
         record: what was asked, of both of its servers.
         tokens: that were issued: to whom, for what, until when.
         node_groups: its agent pools; how fast they become what they are to be, their troubles, and hooks.
-        skew_seconds: how far its clock is ahead of the one it was given.
         ca_pem: CA of its https server.
     """
 
@@ -115,49 +115,26 @@ class FakeAzure:
         token_life_seconds: int = 3600,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        authority = Authority("azure")
+        super().__init__(clock, authority.server_context())
         self.tenant = tenant
-        self.faults, self.record = CloudFaults(), Record()
-        self.skew_seconds = 0.0
-        self._clock = clock
+        self.ca_pem = authority.pem
         self.tokens = TokenBook(self.now)
-        self.node_groups = NodeGroups(self.now)
         self._entra = EntraTokens(self.tokens, self.now, lambda: self.url)
         self._entra.life_seconds = token_life_seconds
         self._arm = ResourceManager(self.tokens, self.node_groups, lambda: self.url)
-        authority = Authority("azure")
-        self.ca_pem = authority.pem
-        service = Service(self._handle, _refusal, self.now, tick=lambda: self.node_groups.advance(wait=False))
-        self._server = LoopbackServer(service, self.faults, self.record, authority.server_context())
         # The machine's own metadata service speaks http.
-        self._machine = LoopbackServer(Service(self._handle, _refusal, self.now), self.faults, self.record)
+        self._machine = self._make_server()
 
-    def start(self) -> FakeAzure:
+    def start(self) -> Self:
         """Starts it."""
-        self._server.start()
         self._machine.start()
-        return self
+        return super().start()
 
     def stop(self) -> None:
         """Stops it. Harmless when it is not running."""
         self._machine.stop()
-        self._server.stop()
-
-    def __enter__(self) -> FakeAzure:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def now(self) -> float:
-        """Its time: Unix time in seconds."""
-        return self._clock() + self.skew_seconds
-
-    @property
-    def url(self) -> str:
-        """Base URL of Entra and of Azure Resource Manager: https."""
-        return self._server.url
+        super().stop()
 
     @property
     def machine_url(self) -> str:
@@ -334,7 +311,6 @@ class FakeAzure:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def _handle(self, request: Request) -> Response:
-        self.node_groups.advance(wait=False)
         path = request.path
         if path.endswith("/.well-known/openid-configuration"):
             return self._entra.discovery(request)
@@ -345,6 +321,11 @@ class FakeAzure:
         if path.lower().startswith("/subscriptions/"):
             return self._arm.handle(request)
         return arm_error(404, "NotFound", f"{path} was not found.")
+
+    def _refuse(self, request: Request, status: int, code: str, message: str) -> Response:
+        if request.path.endswith("/token"):
+            return entra_error(status, code or "invalid_request", _ENTRA_CODES.get(status, 90033), message)
+        return arm_error(status, code or "InternalServerError", message)
 
 
 def _kubeconfig(name: str, server: str, ca_pem: str, user: Mapping[str, Any]) -> dict[str, Any]:
@@ -357,9 +338,3 @@ def _kubeconfig(name: str, server: str, ca_pem: str, user: Mapping[str, Any]) ->
         "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority-data": ca}}],
         "users": [{"name": f"clusterUser_{name}", "user": dict(user)}],
     }
-
-
-def _refusal(request: Request, status: int, code: str, message: str) -> Response:
-    if request.path.endswith("/token"):
-        return entra_error(status, code or "invalid_request", _ENTRA_CODES.get(status, 90033), message)
-    return arm_error(status, code or "InternalServerError", message)

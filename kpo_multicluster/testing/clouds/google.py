@@ -16,13 +16,14 @@ import base64
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from kpo_multicluster.auth.gke_cluster import GkeName
 from kpo_multicluster.clouds import gke
 from kpo_multicluster.cluster import ClusterRef
-from kpo_multicluster.testing.clouds.google_container import ContainerApi, GoogleName
+from kpo_multicluster.testing.clouds.emulated_cloud import EmulatedCloud
+from kpo_multicluster.testing.clouds.google_container import ContainerApi
 from kpo_multicluster.testing.clouds.google_tokens import (
     FederatedSubject,
     GoogleTokens,
@@ -31,15 +32,14 @@ from kpo_multicluster.testing.clouds.google_tokens import (
     oauth_error,
 )
 from kpo_multicluster.testing.clouds.identity import Identity
-from kpo_multicluster.testing.clouds.node_groups import NodeGroups
-from kpo_multicluster.testing.clouds.server import CloudFaults, LoopbackServer, Record, Request, Response, Service
+from kpo_multicluster.testing.clouds.server import Request, Response
 from kpo_multicluster.testing.clouds.tokens import TokenBook
 from kpo_multicluster.testing.tls import Authority
 
 if TYPE_CHECKING:
     from kpo_multicluster.testing.cluster import EmbeddedCluster
 
-__all__ = ["DEFAULT_LOCATION", "DEFAULT_PROJECT", "FakeGoogle", "GoogleCluster", "GoogleName", "ServiceAccount"]
+__all__ = ["DEFAULT_LOCATION", "DEFAULT_PROJECT", "FakeGoogle", "GoogleCluster", "ServiceAccount"]
 
 DEFAULT_PROJECT = "my-project"
 DEFAULT_LOCATION = "europe-west1"
@@ -64,7 +64,7 @@ class GoogleCluster:
     """
 
     cloud: FakeGoogle
-    name: GoogleName
+    name: GkeName
 
     def identify(self, token: str) -> Identity:
         """Tells whom a token stands for: any of Google's will do, as they have no audience.
@@ -84,7 +84,7 @@ class GoogleCluster:
         return gke(self.name.name, **{**place, **self.cloud.endpoints, **options})
 
 
-class FakeGoogle:
+class FakeGoogle(EmulatedCloud):
     """An emulated Google Cloud, while in its `with` block. Several may run in one process.
 
     Args:
@@ -93,49 +93,16 @@ class FakeGoogle:
 
     Attributes:
         faults: to inject, aimed at `METHOD PATH`: `POST /token`, `POST .*:generateAccessToken`, `GET /v1/projects/`.
-        record: what was asked.
         tokens: that were issued: to whom, for which scopes, until when.
         node_groups: its node pools; how fast they become what they are to be, their troubles, and hooks.
-        skew_seconds: how far its clock is ahead of the one it was given.
     """
 
     def __init__(self, *, token_life_seconds: float = 3600.0, clock: Callable[[], float] = time.time) -> None:
-        self.faults, self.record = CloudFaults(), Record()
-        self.skew_seconds = 0.0
-        self._clock = clock
+        super().__init__(clock)
         self.tokens = TokenBook(self.now)
-        self.node_groups = NodeGroups(self.now)
         self._issuer = GoogleTokens(self.tokens, self.now, lambda: self.url)
         self._issuer.life_seconds = token_life_seconds
         self._container = ContainerApi(self._issuer.for_api, self.node_groups, lambda: self.url)
-        service = Service(self._handle, _refusal, self.now, tick=lambda: self.node_groups.advance(wait=False))
-        self._server = LoopbackServer(service, self.faults, self.record)
-
-    def start(self) -> FakeGoogle:
-        """Starts it."""
-        self._server.start()
-        return self
-
-    def stop(self) -> None:
-        """Stops it. Harmless when it is not running."""
-        self._server.stop()
-
-    def __enter__(self) -> FakeGoogle:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def now(self) -> float:
-        """Its time: Unix time in seconds."""
-        return self._clock() + self.skew_seconds
-
-    @property
-    def url(self) -> str:
-        """Base URL of all its services."""
-        return self._server.url
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -223,7 +190,7 @@ class FakeGoogle:
             ca_pem: CA of its API server; default that cluster's, or a new one.
             **fields: of `google.container.v1.Cluster` in JSON form; None leaves one out.
         """
-        made = GoogleName(project, location, name)
+        made = GkeName(project, location, name)
         endpoint = "203.0.113.7"
         if cluster is not None:
             endpoint, ca_pem = urlsplit(cluster.server).netloc, ca_pem or cluster.ca_pem
@@ -245,7 +212,6 @@ class FakeGoogle:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def _handle(self, request: Request) -> Response:
-        self.node_groups.advance(wait=False)
         path, method = request.path, request.method
         if path == "/" or path.startswith("/computeMetadata/"):
             return self._issuer.metadata(request)
@@ -259,8 +225,7 @@ class FakeGoogle:
             return self._container.handle(request)
         return api_error(404, "NOT_FOUND", f"Not found: {path}.")
 
-
-def _refusal(request: Request, status: int, code: str, message: str) -> Response:
-    if request.path in ("/token", "/v1/token"):
-        return oauth_error(status, code or ("server_error" if status >= 500 else "invalid_request"), message)
-    return api_error(status, code or _STATUS_NAMES.get(status, "INTERNAL"), message)
+    def _refuse(self, request: Request, status: int, code: str, message: str) -> Response:
+        if request.path in ("/token", "/v1/token"):
+            return oauth_error(status, code or ("server_error" if status >= 500 else "invalid_request"), message)
+        return api_error(status, code or _STATUS_NAMES.get(status, "INTERNAL"), message)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from kpo_multicluster.auth.gke_cluster import GkeName
 from kpo_multicluster.testing.clouds.google_tokens import CLOUD_PLATFORM, api_error
 from kpo_multicluster.testing.clouds.identity import TokenRefused
 from kpo_multicluster.testing.clouds.node_groups import Change, ChangeKind, NodeGroup, NodeGroups, Stage
@@ -43,26 +44,6 @@ CONDITION_CODES = ("GCE_STOCKOUT", "GKE_SERVICE_ACCOUNT_DELETED", "GCE_QUOTA_EXC
 
 
 @dataclass(frozen=True)
-class GoogleName:
-    """Where a cluster is.
-
-    Attributes:
-        project: it is in.
-        location: its region or zone.
-        name: of it.
-    """
-
-    project: str
-    location: str
-    name: str
-
-    @property
-    def path(self) -> str:
-        """Its resource name."""
-        return f"projects/{self.project}/locations/{self.location}/clusters/{self.name}"
-
-
-@dataclass(frozen=True)
 class _Call:
     """A request that was let in, taken apart."""
 
@@ -88,23 +69,23 @@ class ContainerApi:
         self._lock = threading.Lock()
         self._clusters: dict[str, dict[str, Any]] = {}
 
-    def add(self, name: GoogleName, fields: Mapping[str, Any]) -> None:
+    def add(self, name: GkeName, fields: Mapping[str, Any]) -> None:
         """Adds or replaces a cluster; a field that is None is left out."""
         whole = {
             "name": name.name,
             "location": name.location,
-            "selfLink": f"{self._url()}/v1/{name.path}",
+            "selfLink": f"{self._url()}/v1/{name.resource_name}",
             "status": "RUNNING",
             "currentMasterVersion": "1.34.1-gke.1000000",
             **fields,
         }
         with self._lock:
-            self._clusters[name.path] = {key: value for key, value in whole.items() if value is not None}
+            self._clusters[name.resource_name] = {key: value for key, value in whole.items() if value is not None}
 
-    def remove(self, name: GoogleName) -> None:
+    def remove(self, name: GkeName) -> None:
         """Takes a cluster away."""
         with self._lock:
-            self._clusters.pop(name.path, None)
+            self._clusters.pop(name.resource_name, None)
 
     def clear(self) -> None:
         """Forgets all clusters."""

@@ -10,13 +10,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kpo_multicluster.testing import kubeconfig as kubeconfigs
 from kpo_multicluster.testing.clouds.identity import Identifier, Identity, TokenRefused
 from kpo_multicluster.testing.clouds.server import CloudFaults, LoopbackServer, Record, Request, Response, Service
+from kpo_multicluster.testing.startable import Startable
 from kpo_multicluster.testing.tls import Authority
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _VERSIONS = ("authentication.k8s.io/v1", "authentication.k8s.io/v1beta1")
 
@@ -97,7 +100,7 @@ class TokenReviewer:
             self._reviews.append(Review(_fingerprint(token), identity, reason, self._clock()))
 
 
-class TokenWebhook:
+class TokenWebhook(Startable):
     """Answers API servers over https, for any number of clusters, each at a path of its own. Use it in a `with` block.
 
     Attributes:
@@ -133,7 +136,7 @@ class TokenWebhook:
         entry = kubeconfigs.KubeconfigEntry("webhook", url, self._authority.pem, "api-server", {})
         return kubeconfigs.document([entry])
 
-    def start(self) -> TokenWebhook:
+    def start(self) -> Self:
         """Starts to answer."""
         self._server.start()
         return self
@@ -141,14 +144,6 @@ class TokenWebhook:
     def stop(self) -> None:
         """Ends all requests and threads. Harmless when it is not running."""
         self._server.stop()
-
-    def __enter__(self) -> TokenWebhook:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _answer(self, request: Request) -> Response:
         reviewer = self._reviewers.get(request.path.strip("/"))

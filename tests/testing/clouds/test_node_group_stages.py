@@ -14,15 +14,10 @@ from kpo_multicluster.testing.clouds.node_groups import (
     Trouble,
 )
 
+from ...clock import Clock
+
 CLUSTER, NAME = "cluster", "gpus"
 STOCKOUT = Trouble("GCE_STOCKOUT", "no capacity")
-
-
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

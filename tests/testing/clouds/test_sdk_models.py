@@ -153,7 +153,7 @@ def test_gke(google: FakeGoogle, container: Any) -> None:
     client = container.ClusterManagerClient(
         credentials=credentials, transport="rest", client_options={"api_endpoint": google.url}
     )
-    path = google.add_cluster("gpu").name.path
+    path = google.add_cluster("gpu").name.resource_name
     pool_path, place = f"{path}/nodePools/gpus", path.partition("/clusters")[0]
     statuses = container.NodePool.Status
 
