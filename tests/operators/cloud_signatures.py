@@ -14,14 +14,18 @@ import pytest
 _REST = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
-def installed(provider: str, module: str, name: str) -> Any:
-    """A class of another provider; skips the test where it is not installed."""
+def _is_installed(provider: str) -> bool:
     try:
-        found = find_spec(f"airflow.providers.{provider}")
+        return find_spec(f"airflow.providers.{provider}") is not None
     except ModuleNotFoundError:
-        found = None
-    if found is None:
-        pytest.skip(f"the {provider} provider is not installed here; `make test-upstream` sets it up")
+        return False
+
+
+def installed(provider: str, module: str, name: str) -> Any:
+    """A class of another provider; skips the test where it, or the upstream operator that it is made of, is missing."""
+    for needed in (provider, "cncf.kubernetes"):
+        if not _is_installed(needed):
+            pytest.skip(f"the {needed} provider is not installed here; `make test-upstream` sets it up")
     with warnings.catch_warnings():
         # What other packages warn of while they are imported is not under test.
         warnings.simplefilter("ignore")

@@ -142,7 +142,9 @@ def test_no_such_connection(way: str, aws: Any) -> None:
 
 def test_an_extra_that_is_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps({"conn_type": "azure", "extra": '["SECRET"]'}))
-    with pytest.raises(ConfigurationError, match="extra of connection 'odd' is not a JSON object") as caught:
+    # Airflow 3.1 refuses to read such a connection at all, and goes on as if there were none.
+    refusals = r"extra of connection 'odd' is not a JSON object|There is no connection 'odd'"
+    with pytest.raises(ConfigurationError, match=refusals) as caught:
         AirflowConnections().get("odd")
     assert "SECRET" not in str(caught.value)
 
