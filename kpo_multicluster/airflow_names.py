@@ -39,7 +39,11 @@ try:
 except ImportError:  # before 3.2
     from airflow.configuration import conf  # type: ignore[assignment]
 
+STARTS_IN_TRIGGERER = tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 3)
+"""Whether a triggerer is given the templates of a task that starts there, and ends it."""
+
 __all__ = [
+    "STARTS_IN_TRIGGERER",
     "AirflowException",
     "AirflowNotFoundException",
     "AirflowSkipException",
@@ -55,11 +59,19 @@ __all__ = [
     "airflow_version",
     "conf",
     "given_arguments",
+    "init_arguments",
     "mask_secret",
     "mask_secret_async",
     "pod_mutation_hooks",
+    "redact",
     "tell_timing",
 ]
+
+
+def init_arguments(operator: BaseOperator) -> dict[str, Any]:
+    """The arguments an operator was really given, by the task or by `default_args`, and those its classes passed on."""
+    given: dict[str, Any] = vars(operator).get("_BaseOperator__init_kwargs") or {}
+    return dict(given)
 
 
 def airflow_connection(conn_id: str, hook: type[BaseHook] = BaseHook) -> Any:
@@ -77,9 +89,15 @@ def airflow_connection(conn_id: str, hook: type[BaseHook] = BaseHook) -> Any:
 
 
 def given_arguments(operator: BaseOperator) -> frozenset[str]:
-    """Names of the arguments an operator was really given, by the task or by `default_args`, and not as None."""
-    given: dict[str, Any] = vars(operator).get("_BaseOperator__init_kwargs") or {}
-    return frozenset(name for name, value in given.items() if value is not None)
+    """Names of the arguments an operator was really given, and not as None."""
+    return frozenset(name for name, value in init_arguments(operator).items() if value is not None)
+
+
+def redact(value: Any) -> Any:
+    """A value as it may be shown: what Airflow knows as secret, or holds for secret by its key, is hidden."""
+    from airflow.sdk._shared.secrets_masker import redact
+
+    return redact(value)
 
 
 async def mask_secret_async(secret: str) -> None:

@@ -26,6 +26,7 @@ _TRUTH_VALUES: Final = (
     "do_xcom_push",
     "container_name_log_prefix_enabled",
     "server_side_deadline",
+    "workerless",
 )
 _OPTIONAL_TRUTH_VALUES: Final = ("in_cluster", "automount_service_account_token")
 _SECONDS: Final = (

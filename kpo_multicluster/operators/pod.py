@@ -76,6 +76,9 @@ class KubernetesPodOperator(PodTemplates, UncalledMethods):
         server_side_deadline: sets the pod's activeDeadlineSeconds from `execution_timeout`, so that the cluster ends a
             pod that no one is left to end: tries times the timeout, plus the start timeouts, plus 300 s; never above
             `active_deadline_seconds`.
+        workerless: the task runs in the triggerer from its start to its end, and no worker is needed for it (Airflow
+            3.3 and newer). Implies what `deferrable` means. What cannot be had without a worker is refused.
+        start_from_trigger: the same, by the name that operators of other providers use.
         resources: deprecated, the older name of `container_resources`. Airflow's own keys (`cpus`, `ram`, `disk`,
             `gpus`) are handed to Airflow.
         is_delete_operator_pod: deprecated; False means `on_finish_action="keep_pod"`.
@@ -199,6 +202,8 @@ class KubernetesPodOperator(PodTemplates, UncalledMethods):
         sidecar_drain_seconds: float | None = 30.0,
         relaunch_on: Iterable[str] | None = None,
         server_side_deadline: bool = False,
+        workerless: bool = False,
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         resources, container_resources = deprecated.of_container(resources, container_resources)
@@ -291,7 +296,9 @@ class KubernetesPodOperator(PodTemplates, UncalledMethods):
         self.trigger_kwargs = trigger_kwargs
         self.poll_interval = poll_interval
         self.logging_interval = logging_interval
+        self.workerless = workerless or start_from_trigger
         check_operator(self)
+        self._check_start()
 
         self.pod_request_obj: Any = None
         self.pod: PodObject | None = None

@@ -6,8 +6,8 @@ import os
 from typing import Any, ClassVar, NoReturn
 
 from kpo_multicluster.errors import ConfigurationError, ExecError
-from kpo_multicluster.operators.deferral import DeferredSteps
 from kpo_multicluster.operators.objects import as_pod
+from kpo_multicluster.operators.workerless import WorkerlessSteps
 from kpo_multicluster.raised import airflow_errors, as_airflow
 from kpo_multicluster.utils.pod_manager import NO_POD_MANAGER
 
@@ -15,7 +15,7 @@ KUBE_CONFIG_ENV_VAR = "KUBECONFIG"
 _QUIT_ISTIO = ("curl", "-fsI", "-X", "POST", "http://localhost:15020/quitquitquit")
 
 
-class UncalledMethods(DeferredSteps):
+class UncalledMethods(WorkerlessSteps):
     """What users may call, or have overridden for upstream."""
 
     ISTIO_CONTAINER_NAME: ClassVar[str] = "istio-proxy"

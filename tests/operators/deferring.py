@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from airflow.models.trigger import Trigger
+from airflow.triggers.base import BaseTrigger
 
 from kpo_multicluster.airflow_names import TaskDeferred
 from kpo_multicluster.operators.pod import KubernetesPodOperator
@@ -61,7 +62,7 @@ def passed_on(event: Any) -> dict[str, Any]:
     return payload
 
 
-async def first_event(trigger: KubernetesPodTrigger) -> Any:
+async def first_event(trigger: BaseTrigger) -> Any:
     """What the trigger fires."""
     events = trigger.run()
     try:

@@ -1,0 +1,266 @@
+"""Workerless runs: Airflow starts the task in the triggerer and ends it there (`workerless_trigger`), without a worker.
+
+What such a run does is what a deferred one does, by the same steps. Here is what a DAG stores of the task for that, and
+how its end survives the triggerer.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from kpo_multicluster.airflow_names import BaseOperator, Context, init_arguments
+from kpo_multicluster.errors import ConfigurationError, XComError
+from kpo_multicluster.operators.deferral import DeferredSteps
+from kpo_multicluster.operators.enums import OnKillAction
+from kpo_multicluster.operators.objects import as_pod
+from kpo_multicluster.operators.workerless_arguments import named, path_of, read, written
+from kpo_multicluster.operators.workerless_checks import check_dag, check_workerless, refuse_mapped
+from kpo_multicluster.operators.xcom import push_result
+from kpo_multicluster.pods.status import termination
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import StartTriggerArgs
+
+_VERSION: Final = 1
+_TRIGGER: Final = "kpo_multicluster.operators.workerless_trigger.WorkerlessPodTrigger"
+# Of all tasks, those arguments that matter to a run; the others are between Airflow and the DAG.
+_OF_AIRFLOW: Final = frozenset({"do_xcom_push", "multiple_outputs", "execution_timeout", "retries"})
+# Said by others of the same meaning, or by the trigger itself.
+_LEFT_OUT: Final = frozenset(
+    {"workerless", "start_from_trigger", "deferrable", "is_delete_operator_pod", "on_finish_action", "resources"}
+)
+END_KEY: Final = "kpo_multicluster_end"
+"""XCom by which a triggerer knows that a task had ended already when another one died."""
+
+
+class _StartArguments:
+    """`start_trigger_args` of a task: made when the DAG is stored, as only then all of it is known."""
+
+    def __get__(self, operator: Any, owner: Any = None) -> StartTriggerArgs | None:
+        if operator is None:
+            return None
+        own: StartTriggerArgs | None = vars(operator).get("start_trigger_args")
+        return start_of(operator) if own is None and vars(operator).get("workerless") else own
+
+    def __set__(self, operator: Any, value: StartTriggerArgs | None) -> None:
+        vars(operator)["start_trigger_args"] = value
+
+
+class _StartsFromTrigger:
+    """`start_from_trigger` of a task: true once it is complete, as Airflow looks at it while it is being made."""
+
+    def __get__(self, operator: Any, owner: Any = None) -> bool:
+        if operator is None:
+            return False
+        of = vars(operator)
+        return bool(of.get("start_from_trigger") or (of.get("workerless") and of.get("_BaseOperator__instantiated")))
+
+    def __set__(self, operator: Any, value: bool) -> None:
+        vars(operator)["start_from_trigger"] = value
+
+
+class WorkerlessSteps(DeferredSteps):
+    """What `KubernetesPodOperator` does with `workerless=True`."""
+
+    start_trigger_args: Any = _StartArguments()
+    start_from_trigger: Any = _StartsFromTrigger()
+
+    workerless: bool
+    # Set where a run begins and ends in a triggerer.
+    _in_triggerer: bool = False
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """The beginning of a mapped task.
+
+        Raises:
+            ConfigurationError: it is workerless.
+        """
+        made = super().partial(**kwargs)
+        try:
+            refuse_mapped(made.kwargs)
+        except ConfigurationError:
+            # Airflow would warn of it as well.
+            made._expand_called = True
+            raise
+        return made
+
+    def _check_start(self) -> None:
+        if self.workerless:
+            check_workerless(self, DeferredSteps.execute)
+
+    def stop_in_triggerer(self) -> None:
+        """Ends what runs in a thread of the triggerer; the pod goes on."""
+        self._killed = True
+        if self._session is not None:
+            self._session.kill(delete=False)
+
+    def kill_in_triggerer(self, context: Context) -> None:
+        """Ends the pod of a task that a user has ended, whether this triggerer has made it or one before."""
+        self.on_kill()
+        if self._session is None or not self._session.begun:
+            self._end_unattended(context, retried=False)
+        elif self.on_kill_action is OnKillAction.KEEP_POD:
+            self.log.warning("Pod %s goes on running, as on_kill_action is 'keep_pod'.", self._session.where())
+        else:
+            self.log.info("%s", self._session.killed_error())
+
+    def cleanup(self, pod: Any, remote_pod: Any, xcom_result: Any = None, context: Context | None = None) -> None:
+        """Removes or marks the pod, and raises what the run ended with if it failed.
+
+        Raises:
+            PodRunError: the run failed.
+            AirflowSkipException: with one of `skip_on_exit_code`.
+            XComError: multiple outputs are asked for and the result is no object.
+        """
+        wrong: XComError | None = None
+        if self._in_triggerer and context is not None:
+            wrong = self._leave_end(context, remote_pod, xcom_result)
+        super().cleanup(pod, remote_pod, xcom_result, context)
+        if wrong is not None:
+            raise wrong
+
+    def _leave_end(self, context: Context, remote_pod: Any, result: Any) -> XComError | None:
+        """Leaves result and end of a run while its pod is still there: who comes after it must not run it again."""
+        remote, ti = as_pod(remote_pod), context["ti"]
+        failure, wrong = self._failure_of(remote), None
+        if failure is None and self.do_xcom_push:
+            try:
+                push_result(ti, result, multiple_outputs=self.multiple_outputs)
+            except XComError as error:
+                wrong = error
+        ended = termination(remote, self.base_container_name)
+        skipped = failure is not None and ended is not None and ended.exit_code in self.skip_on_exit_code
+        state = "skipped" if skipped else "success" if failure is None and wrong is None else "failed"
+        keys = ["return_value"] if result is not None else []
+        if result is not None and self.multiple_outputs and isinstance(result, Mapping):
+            keys += [key for key in result if isinstance(key, str)]
+        why = str(wrong or failure or "")
+        ti.xcom_push(key=END_KEY, value=End(str(ti.id), state, why, tuple(keys)).to_json())
+        return wrong
+
+
+@dataclass(frozen=True)
+class End:
+    """How one try of a workerless task has ended.
+
+    Attributes:
+        attempt: id of the task instance.
+        state: `success`, `failed` or `skipped`.
+        why: what failed.
+        keys: of the XComs that are its result.
+    """
+
+    attempt: str
+    state: str
+    why: str
+    keys: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**vars(self), "keys": list(self.keys)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> End | None:
+        """An end from what `to_json` wrote; None from anything else."""
+        if not isinstance(data, Mapping) or not set(cls.__dataclass_fields__) <= set(data):
+            return None
+        return cls(str(data["attempt"]), str(data["state"]), str(data["why"]), tuple(data["keys"]))
+
+
+def start_of(operator: Any) -> StartTriggerArgs:
+    """What Airflow starts a workerless task with.
+
+    Args:
+        operator: of the task, complete.
+
+    Raises:
+        ConfigurationError: an argument cannot be stored, or works in a worker only.
+    """
+    from airflow.triggers.base import StartTriggerArgs
+
+    operator._check_start()
+    arguments = {name: written(value, name) for name, value in sorted(_arguments(operator).items())}
+    check_dag(operator, arguments)
+    given = {
+        "version": _VERSION,
+        "class": path_of(type(operator)),
+        "arguments": arguments,
+        "templates": _templates(operator),
+    }
+    # As one text: no layer that it passes takes a part of it for something of its own.
+    return StartTriggerArgs(
+        trigger_cls=_TRIGGER,
+        trigger_kwargs={"given": json.dumps(given, sort_keys=True)},
+        next_method="trigger_reentry",
+    )
+
+
+def _arguments(operator: Any) -> dict[str, Any]:
+    """What the class is to be called with, to make the task anew."""
+    of_airflow = inspect.signature(BaseOperator.__init__).parameters
+    arguments = {
+        name: value
+        for name, value in init_arguments(operator).items()
+        if value is not None and name not in _LEFT_OUT and (name in _OF_AIRFLOW or name not in of_airflow)
+    }
+    for name in operator.template_fields:
+        # What was set on the task since, by its DAG or by a policy, counts.
+        value = getattr(operator, name)
+        if name in arguments or value:
+            arguments[name] = value
+    for name in _OF_AIRFLOW:
+        arguments[name] = getattr(operator, name)
+    arguments["on_finish_action"] = operator.on_finish_action
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _templates(operator: Any) -> dict[str, Any]:
+    """How the task's templates are rendered."""
+    dag, own = operator.get_dag(), getattr(operator, "render_template_as_native_obj", None)
+    if dag is None:
+        return {"native": bool(own)}
+    options = dag.jinja_environment_kwargs
+    return {
+        "native": bool(dag.render_template_as_native_obj if own is None else own),
+        "undefined": written(dag.template_undefined, "template_undefined of the DAG"),
+        "options": None if options is None else written(options, "jinja_environment_kwargs of the DAG"),
+    }
+
+
+def task_of(given: str, dag_id: str, task_id: str) -> Any:
+    """Makes a task anew from what `start_of` has stored.
+
+    Args:
+        given: the text.
+        dag_id: of its DAG.
+        task_id: of the task.
+
+    Raises:
+        ConfigurationError: another version of this package wrote it, or it names what is not to be had here.
+    """
+    from airflow.sdk import DAG
+
+    try:
+        stored = json.loads(given)
+        version = stored["version"]
+    except (ValueError, TypeError, KeyError):
+        version = None
+    if version != _VERSION:
+        raise ConfigurationError(
+            f"The task was stored by another version of kpo-multicluster (version {version!r} of its record, "
+            f"{_VERSION} is known here). Install the same version where DAGs are parsed and in triggerers."
+        )
+    templates = stored["templates"]
+    how = {"template_undefined": read(templates.get("undefined")), "jinja_environment_kwargs": templates.get("options")}
+    dag = DAG(
+        dag_id,
+        schedule=None,
+        render_template_as_native_obj=templates["native"],
+        **{name: value for name, value in how.items() if value is not None},
+    )
+    return named(stored["class"])(task_id=task_id, dag=dag, deferrable=True, **read(stored["arguments"]))
