@@ -93,13 +93,13 @@ def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, envi
         environ = {
             name: value for name, value in environ.items() if not name.startswith("AIRFLOW") and name not in _PARAMETERS
         }
-    home = AirflowHome(directory, clusters.environment(environ))
     began = time.monotonic()
     say(f"Airflow {version('apache-airflow')}: makes a database in a directory of its own; no server is started")
-    home.migrate()
-    say(f"    done in {time.monotonic() - began:.1f} s")
-    runner = Runner(home, clusters)
-    rows = [row for dag in _dags(options, home) for row in runner.run(dag)]
+    with AirflowHome(directory, clusters.environment(environ), options.dag or _DIRECTORY) as home:
+        home.migrate()
+        say(f"    done in {time.monotonic() - began:.1f} s")
+        runner = Runner(home, clusters)
+        rows = [row for dag in _dags(options, home) for row in runner.run(dag)]
     left = clusters.pods_left()
     say(f"\n{table(rows)}\n\n{summary(rows, left)}")
     if options.json:
@@ -114,7 +114,7 @@ def _dags(options: argparse.Namespace, home: AirflowHome) -> Sequence[Dag]:
         there = [dag for dag in EXAMPLES if options.cluster != "kubernetes" or dag not in CLOUD_EXAMPLES]
         return [dag for dag in there if options.example in (None, dag.dag_id)]
     say(f"{options.dag}: looking for DAGs in it")
-    return [Dag(dag_id, options.dag) for dag_id in home.dag_ids(options.dag)]
+    return [Dag(dag_id, options.dag) for dag_id in home.dag_ids()]
 
 
 def _dag_file(path: Path | None) -> Path | None:

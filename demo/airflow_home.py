@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo import processes
+from demo import airflow_commands
+from demo.processes import Session
 
 _DATABASE = "airflow.db"
 _STATES = "SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ? ORDER BY start_date, task_id"
@@ -40,17 +41,31 @@ class AirflowError(Exception):
 
 
 class AirflowHome:
-    """An `AIRFLOW_HOME` and what is done in it.
+    """An `AIRFLOW_HOME`, and an Airflow that runs commands in it while in the `with` block.
 
     Args:
         directory: where; made if it is not there.
         environ: the environment that commands run in; Airflow's own settings in it are replaced.
+        dags: the DAGs folder, or the one file that is taken for it.
     """
 
-    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, environ: Mapping[str, str], dags: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        self._environ = environ
+        self._dags = dags
+        self._session = Session(
+            (sys.executable, str(Path(airflow_commands.__file__))),
+            cwd=directory,
+            env=self._environment(environ),
+            ended=airflow_commands.ENDED,
+        )
+
+    def __enter__(self) -> AirflowHome:
+        self._session.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._session.__exit__(*raised)
 
     def migrate(self) -> None:
         """Makes the database.
@@ -60,19 +75,19 @@ class AirflowHome:
         """
         self._airflow("db", "migrate")
 
-    def dag_ids(self, path: Path) -> list[str]:
-        """The ids of the DAGs in a file.
+    def dag_ids(self) -> list[str]:
+        """The ids of the DAGs that there are.
 
         Raises:
-            AirflowError: it cannot be parsed, or there is none in it.
+            AirflowError: a file cannot be parsed, or there is none in it.
         """
-        self._airflow("dags", "reserialize", dags=path)
+        self._airflow("dags", "reserialize")
         faults = self._query("SELECT stacktrace FROM import_error")
         if faults:
-            raise AirflowError(f"{path} cannot be imported:\n{faults[0][0]}")
+            raise AirflowError(f"{self._dags} cannot be imported:\n{faults[0][0]}")
         found = [str(row[0]) for row in self._query("SELECT dag_id FROM dag ORDER BY dag_id")]
         if not found:
-            raise AirflowError(f"{path} defines no DAG.")
+            raise AirflowError(f"{self._dags} defines no DAG.")
         return found
 
     def test_dag(self, dag_id: str, path: Path, on_line: Callable[[str], None]) -> int:
@@ -83,7 +98,7 @@ class AirflowHome:
             path: its file.
             on_line: is given each line of the log, a JSON object.
         """
-        return self._run(("dags", "test", dag_id), path, on_line)
+        return self._run(("dags", "test", dag_id, "--dagfile-path", str(path)), on_line)
 
     def task_states(self, dag_id: str) -> list[TaskState]:
         """What became of the tasks of the DAG's only run."""
@@ -94,26 +109,25 @@ class AirflowHome:
             for task_id, map_index, state in found
         ]
 
-    def _airflow(self, *arguments: str, dags: Path | None = None) -> None:
+    def _airflow(self, *arguments: str) -> None:
         output: list[str] = []
-        code = self._run(arguments, dags or self.directory / "no-dags", output.append)
+        code = self._run(arguments, output.append)
         if code:
             told = "\n".join(output[-30:])
             raise AirflowError(f"airflow {' '.join(arguments)} ended with exit code {code}:\n{told}")
 
-    def _run(self, arguments: tuple[str, ...], dags: Path, on_line: Callable[[str], None]) -> int:
-        command = (sys.executable, "-m", "airflow", *arguments)
-        return processes.run(command, cwd=self.directory, env=self._environment(dags), on_line=on_line)
+    def _run(self, arguments: tuple[str, ...], on_line: Callable[[str], None]) -> int:
+        return self._session.ask(json.dumps(arguments), on_line)
 
-    def _environment(self, dags: Path) -> dict[str, str]:
-        kept = {key: value for key, value in self._environ.items() if not key.startswith("AIRFLOW__")}
-        # Without compiled files each of these commands would spend most of its time compiling Airflow.
+    def _environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        kept = {key: value for key, value in environ.items() if not key.startswith("AIRFLOW__")}
+        # Without compiled files Airflow would spend most of its time compiling itself.
         kept.pop("PYTHONDONTWRITEBYTECODE", None)
-        folder = str(dags.parent)
+        folder = str(self._dags if self._dags.is_dir() else self._dags.parent)
         return {
             **kept,
             "AIRFLOW_HOME": str(self.directory),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self._dags),
             # The user named this very file.
             "AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE": "False",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

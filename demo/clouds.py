@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
-from demo.clusters import Clusters, Placement, placement_of
+from demo.clusters import Clusters, Placement, Sight, StartedClusters
+from demo.embedded import left_in, seen_by
 from demo.run import Dag, say
 from demo.task_log import TaskLog
 from kpo_multicluster.testing import EmbeddedCluster, NodeSpec, User
@@ -27,8 +27,8 @@ _GOOGLE_ACCOUNT = "pods@my-project.iam.gserviceaccount.com"
 _CLIENT, _SECRET = "airflow", "a secret of the demo's own"
 
 
-class WithClouds:
-    """Other clusters, and emulated clouds beside them while in the `with` block.
+class WithClouds(StartedClusters):
+    """Other clusters, and emulated clouds beside them.
 
     Args:
         directory: where the CA of the emulated Azure is written.
@@ -36,29 +36,21 @@ class WithClouds:
     """
 
     def __init__(self, directory: Path, others: Clusters) -> None:
+        super().__init__()
         self._others = others
         self._azure_ca = directory / "azure-ca.pem"
         self._clusters = {kind: EmbeddedCluster(kind, nodes=(NodeSpec(f"{kind}-node"),)) for kind in _KINDS}
         self._connections: dict[str, str] = {}
-        self._stack = ExitStack()
 
-    def __enter__(self) -> WithClouds:
-        with ExitStack() as stack:
-            began = time.monotonic()
-            for cluster in self._clusters.values():
-                stack.enter_context(cluster)
-            self._add_aws(stack.enter_context(FakeAws()), self._clusters["eks"])
-            self._add_google(stack.enter_context(FakeGoogle()), self._clusters["gke"])
-            self._add_azure(stack.enter_context(FakeAzure()), self._clusters["aks"])
-            took = time.monotonic() - began
-            say(f"Clouds: AWS, Google and Azure, emulated, with a cluster in each; started in {took:.1f} s")
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+    def _start(self, stack: ExitStack) -> None:
+        began = time.monotonic()
+        for cluster in self._clusters.values():
+            stack.enter_context(cluster)
+        self._add_aws(stack.enter_context(FakeAws()), self._clusters["eks"])
+        self._add_google(stack.enter_context(FakeGoogle()), self._clusters["gke"])
+        self._add_azure(stack.enter_context(FakeAzure()), self._clusters["aks"])
+        took = time.monotonic() - began
+        say(f"Clouds: AWS, Google and Azure, emulated, with a cluster in each; started in {took:.1f} s")
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """An environment in which connections lead to the emulated clouds."""
@@ -67,25 +59,15 @@ class WithClouds:
 
     def placement(self, dag_id: str, task_id: str, log: TaskLog) -> Placement:
         """Where the latest pod of a task ran: the cluster that has events of it."""
-        if dag_id not in {dag.dag_id for dag in CLOUD_EXAMPLES} or not log.pod:
-            return self._others.placement(dag_id, task_id, log)
-        namespace, _, name = log.pod.partition("/")
-        return placement_of(
-            log,
-            {
-                kind: cluster.server
-                for kind, cluster in self._clusters.items()
-                if any(event["involvedObject"].get("name") == name for event in cluster.events(namespace))
-            },
-        )
+        here = dag_id in {dag.dag_id for dag in CLOUD_EXAMPLES}
+        return super().placement(dag_id, task_id, log) if here else self._others.placement(dag_id, task_id, log)
 
     def pods_left(self) -> list[str]:
         """Pods that are still there though their tasks have ended, as `CLUSTER: NAMESPACE/NAME`."""
-        return self._others.pods_left() + [
-            f"{kind}: {pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            for kind, cluster in self._clusters.items()
-            for pod in cluster.pods()
-        ]
+        return self._others.pods_left() + [name for each in self._clusters.values() for name in left_in(each)]
+
+    def _seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
+        return seen_by(self._clusters.values(), namespace, pod)
 
     def _connect(self, conn_id: str, conn_type: str, extra: Mapping[str, object], **fields: str) -> None:
         content = {"conn_type": conn_type, "extra": dict(extra), **fields}

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from demo.task_log import TaskLog
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -19,12 +25,27 @@ class Placement:
     Attributes:
         cluster: its name; empty if the task ran no pod.
         pod: the pod's name.
+        node: that it was given; empty where no one tells.
         fault: what does not agree with the task's own account; empty if all does.
     """
 
     cluster: str = ""
     pod: str = ""
+    node: str = ""
     fault: str = ""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a cluster knows of a pod.
+
+    Attributes:
+        server: URL of its API server.
+        node: that the pod was given; empty if it was given none.
+    """
+
+    server: str
+    node: str = ""
 
 
 class Clusters(Protocol):
@@ -64,20 +85,42 @@ def environment_for(environ: Mapping[str, str], kubeconfig: Path, hosts: Sequenc
     }
 
 
-def placement_of(log: TaskLog, seen: Mapping[str, str]) -> Placement:
-    """Where a task's pod ran, by what the clusters know and not by what the task says.
+class StartedClusters(ABC):
+    """Clusters that the demo starts, and that run while in the `with` block."""
 
-    Args:
-        log: of the task.
-        seen: the clusters that know of its pod, and their servers.
-    """
-    name = log.pod.partition("/")[2]
-    if len(seen) != 1:
-        return Placement("", name, f"{' and '.join(seen) or 'no cluster'} knows of pod {log.pod}")
-    ((cluster, server),) = seen.items()
-    if log.server and log.server != server:
-        return Placement(cluster, name, f"its task says that it ran at {log.server}")
-    return Placement(cluster, name)
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @abstractmethod
+    def _start(self, stack: ExitStack) -> None:
+        """Starts them; what ends them is put on the stack."""
+
+    @abstractmethod
+    def _seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
+        """The clusters that know of a pod, by name."""
+
+    def placement(self, dag_id: str, task_id: str, log: TaskLog) -> Placement:
+        """Where the latest pod of a task ran, by what the clusters know and not by what the task says."""
+        if not log.pod:
+            return Placement()
+        namespace, _, pod = log.pod.partition("/")
+        seen = self._seen(namespace, pod)
+        if len(seen) != 1:
+            return Placement(pod=pod, fault=f"{' and '.join(seen) or 'no cluster'} knows of pod {log.pod}")
+        ((cluster, sight),) = seen.items()
+        fault = "" if log.server in ("", sight.server) else f"its task says that it ran at {log.server}"
+        return Placement(cluster, pod, sight.node, fault)
 
 
 class UserClusters:

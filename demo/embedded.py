@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
-from demo.clusters import Placement, environment_for, placement_of
+from demo.clusters import Sight, StartedClusters, environment_for
 from demo.run import say
-from demo.task_log import TaskLog
 from kpo_multicluster.testing import EmbeddedCluster, ImageSource, NodeSpec, merged_kubeconfig
 from kpo_multicluster.testing.kubeconfig import write
 
 _NAMES = ("alpha", "beta")
 
 
-class EmbeddedClusters:
-    """The demo's own clusters, running while in the `with` block. The witness is each cluster's record of events.
+class EmbeddedClusters(StartedClusters):
+    """The demo's own clusters. The witness is each cluster's record of events.
 
     Args:
         directory: where their kubeconfig is written.
@@ -27,50 +26,49 @@ class EmbeddedClusters:
     """
 
     def __init__(self, directory: Path, examples: Path) -> None:
+        super().__init__()
         self._kubeconfig = directory / "kubeconfig"
         images = _images(examples)
         self._clusters = [EmbeddedCluster(name, images=images, nodes=(NodeSpec(f"{name}-node"),)) for name in _NAMES]
-        self._stack = ExitStack()
 
-    def __enter__(self) -> EmbeddedClusters:
-        with ExitStack() as stack:
-            for cluster in self._clusters:
-                began = time.monotonic()
-                stack.enter_context(cluster)
-                took = time.monotonic() - began
-                say(f"Cluster {cluster.name}: embedded, at {cluster.server}; started in {took:.1f} s")
-            write(self._kubeconfig, merged_kubeconfig(*self._clusters))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+    def _start(self, stack: ExitStack) -> None:
+        for cluster in self._clusters:
+            began = time.monotonic()
+            stack.enter_context(cluster)
+            took = time.monotonic() - began
+            say(f"Cluster {cluster.name}: embedded, at {cluster.server}; started in {took:.1f} s")
+        write(self._kubeconfig, merged_kubeconfig(*self._clusters))
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """An environment from which DAGs reach these clusters and no others, made from the demo's own."""
         return environment_for(environ, self._kubeconfig, ["127.0.0.1"])
 
-    def placement(self, dag_id: str, task_id: str, log: TaskLog) -> Placement:
-        """Where the latest pod of a task ran: the cluster that has events of it."""
-        if not log.pod:
-            return Placement()
-        namespace, _, name = log.pod.partition("/")
-        seen = {cluster.name: cluster.server for cluster in self._clusters if _knows(cluster, namespace, name)}
-        return placement_of(log, seen)
-
     def pods_left(self) -> list[str]:
         """Pods that are still there though their tasks have ended, as `CLUSTER: NAMESPACE/NAME`."""
-        return [
-            f"{cluster.name}: {pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            for cluster in self._clusters
-            for pod in cluster.pods()
-        ]
+        return [name for cluster in self._clusters for name in left_in(cluster)]
+
+    def _seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
+        return seen_by(self._clusters, namespace, pod)
 
 
-def _knows(cluster: EmbeddedCluster, namespace: str, name: str) -> bool:
-    return any(event["involvedObject"].get("name") == name for event in cluster.events(namespace))
+def seen_by(clusters: Iterable[EmbeddedCluster], namespace: str, pod: str) -> Mapping[str, Sight]:
+    """The clusters that have events of a pod, by name."""
+    found = {}
+    for cluster in clusters:
+        told = [event for event in cluster.events(namespace) if event["involvedObject"].get("name") == pod]
+        if told:
+            found[cluster.name] = Sight(cluster.server, _node(told))
+    return found
+
+
+def left_in(cluster: EmbeddedCluster) -> list[str]:
+    """The pods of a cluster, as `CLUSTER: NAMESPACE/NAME`."""
+    return [f"{cluster.name}: {pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in cluster.pods()]
+
+
+def _node(events: Iterable[Mapping[str, Any]]) -> str:
+    """Of the last node that said something of a pod."""
+    return next((event["source"]["host"] for event in reversed([*events]) if event.get("source", {}).get("host")), "")
 
 
 def _images(examples: Path) -> dict[str, ImageSource]:

@@ -7,12 +7,10 @@ import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from demo import images
-from demo.clusters import Placement, environment_for, placement_of
+from demo.clusters import Sight, StartedClusters, environment_for
 from demo.run import say
-from demo.task_log import TaskLog
 from tests.cluster import bed, machine
 from tests.cluster.api import Administrator
 from tests.cluster.audit import AuditLog
@@ -22,8 +20,8 @@ from tests.cluster.layout import ClusterLayout
 _NAMESPACE_SECONDS = 60.0
 
 
-class KubernetesClusters:
-    """The real clusters, up while in the `with` block. The witness is each API server's audit log.
+class KubernetesClusters(StartedClusters):
+    """The real clusters. The witness is each API server's audit log.
 
     Those that were not up before are taken down again.
 
@@ -34,6 +32,7 @@ class KubernetesClusters:
     """
 
     def __init__(self, directory: Path, examples: Path, *, install_ghc: bool = False) -> None:
+        super().__init__()
         self._directory = directory
         self._examples = examples
         self._install_ghc = install_ghc
@@ -41,30 +40,21 @@ class KubernetesClusters:
         self._images: Mapping[str, str] = {}
         self._layouts: Mapping[str, ClusterLayout] = {}
         self._audits: Mapping[str, AuditLog] = {}
-        self._stack = ExitStack()
 
-    def __enter__(self) -> KubernetesClusters:
+    def _start(self, stack: ExitStack) -> None:
         machine.check_root()
-        with ExitStack() as stack:
-            if bed.up(_say):
-                stack.callback(bed.down, _say)
-            self._layouts = bed.clusters()
-            for layout in self._layouts.values():
-                say(f"Cluster {layout.name}: Kubernetes, at {layout.server}")
-            self._audits = {name: AuditLog(layout.audit_log) for name, layout in self._layouts.items()}
-            if self._install_ghc:
-                images.install_ghc(_say)
-            self._images = images.make(self._examples, self._directory)
-            for layout in self._layouts.values():
-                _make_namespace(Administrator(layout), self._namespace)
-                stack.callback(Administrator(layout).request, "DELETE", f"/api/v1/namespaces/{self._namespace}")
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+        if bed.up(_say):
+            stack.callback(bed.down, _say)
+        self._layouts = bed.clusters()
+        for layout in self._layouts.values():
+            say(f"Cluster {layout.name}: Kubernetes, at {layout.server}")
+        self._audits = {name: AuditLog(layout.audit_log) for name, layout in self._layouts.items()}
+        if self._install_ghc:
+            images.install_ghc(_say)
+        self._images = images.make(self._examples, self._directory)
+        for layout in self._layouts.values():
+            _make_namespace(Administrator(layout), self._namespace)
+            stack.callback(Administrator(layout).request, "DELETE", f"/api/v1/namespaces/{self._namespace}")
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """An environment from which DAGs reach these clusters and no others, made from the demo's own."""
@@ -74,18 +64,6 @@ class KubernetesClusters:
             "POD_NAMESPACE": self._namespace,
             **self._images,
         }
-
-    def placement(self, dag_id: str, task_id: str, log: TaskLog) -> Placement:
-        """Where the latest pod of a task ran: the cluster whose API server was asked to create it, and did."""
-        if not log.pod:
-            return Placement()
-        namespace, _, name = log.pod.partition("/")
-        seen = {
-            cluster: self._layouts[cluster].server
-            for cluster, audit in self._audits.items()
-            if created(audit, namespace, name)
-        }
-        return placement_of(log, seen)
 
     def pods_left(self) -> list[str]:
         """Pods that are still there though their tasks have ended, as `CLUSTER: NAMESPACE/NAME`."""
@@ -97,6 +75,14 @@ class KubernetesClusters:
             # One that was deleted stays for its grace period.
             if "deletionTimestamp" not in pod["metadata"]
         ]
+
+    def _seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
+        """By whose API server was asked to create it, and did."""
+        return {
+            name: Sight(self._layouts[name].server, audit.node(namespace, pod) or "")
+            for name, audit in self._audits.items()
+            if created(audit, namespace, pod)
+        }
 
 
 def created(audit: AuditLog, namespace: str, pod: str) -> bool:

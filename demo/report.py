@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_TITLES = ("DAG", "task", "cluster", "pod", "seconds", "state", "result")
+_TITLES = ("DAG", "task", "cluster", "node", "seconds", "state", "result")
 _RIGHT = _TITLES.index("seconds")
 _RESULT_WIDTH = 60
 
@@ -21,7 +21,8 @@ class Row:
         task_id: of the task; with its index if it is mapped.
         state: as Airflow has it, or what was found wrong with where the task ran.
         cluster: where its pod ran; empty if it ran none.
-        pod: its pod's name; empty if it ran none.
+        pod: its pod's name; empty if it ran none. Not in the table, as it is gone.
+        node: that its pod was given; empty where no one tells.
         seconds: how long the task took, without Airflow's start-up.
         result: its XCom, else the last line its pod printed, else why it failed.
         server: address of the API server its pod was created at.
@@ -33,6 +34,7 @@ class Row:
     state: str
     cluster: str = ""
     pod: str = ""
+    node: str = ""
     seconds: float | None = None
     result: Any = None
     server: str = ""
@@ -41,7 +43,7 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """The row of the table."""
         seconds = "" if self.seconds is None else f"{self.seconds:.2f}"
-        return (self.dag_id, self.task_id, self.cluster, self.pod, seconds, self.state, _shortened(self.result))
+        return (self.dag_id, self.task_id, self.cluster, self.node, seconds, self.state, _shortened(self.result))
 
 
 def table(rows: Sequence[Row]) -> str:

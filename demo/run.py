@@ -95,6 +95,7 @@ def row_of(dag: Dag, task: TaskState, log: TaskLog, placement: Placement) -> Row
         state=state,
         cluster=placement.cluster,
         pod=placement.pod,
+        node=placement.node,
         seconds=log.seconds,
         result=result,
         server=log.server,

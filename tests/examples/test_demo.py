@@ -23,7 +23,8 @@ def test_every_example_ends_well_and_nothing_is_left(demos: Demos) -> None:
     ghc = shutil.which("runghc")
     assert not_run == ({} if ghc else {("haskell_hello", "say_hello_name_in_haskell"): "skipped: no ghc"})
     table = finished.said[finished.said.index("DAG  ") :]
-    assert all(row["pod"] in table and row["state"] in table for row in finished.rows.values())
+    assert all(row["node"] in table and row["state"] in table for row in finished.rows.values())
+    assert all(bool(row["node"]) == bool(row["pod"]) for row in finished.rows.values())
 
 
 def test_the_basic_pod_greets(demos: Demos) -> None:

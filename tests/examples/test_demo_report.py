@@ -15,11 +15,11 @@ DAG = Dag("d", Path("d.py"), {"t": "alpha"})
 def row(
     state: str = "success", *, on: str = "alpha", fault: str = "", xcom: object = None, log: TaskLog | None = None
 ) -> Row:
-    return row_of(DAG, TaskState("t", -1, state, xcom), log or TaskLog(), Placement(on, "t-1", fault))
+    return row_of(DAG, TaskState("t", -1, state, xcom), log or TaskLog(), Placement(on, "t-1", "n-1", fault))
 
 
 def test_a_task_that_did_what_it_should() -> None:
-    assert row(log=TaskLog(last_line="said")) == Row("d", "t", "success", "alpha", "t-1", result="said", ok=True)
+    assert row(log=TaskLog(last_line="said")) == Row("d", "t", "success", "alpha", "t-1", "n-1", result="said", ok=True)
     assert row(xcom={"a": 1}, log=TaskLog(last_line="said")).result == {"a": 1}
     assert row(xcom=0, log=TaskLog(last_line="said")).result == 0
 
@@ -50,13 +50,13 @@ def test_a_task_that_never_ran_is_a_failure() -> None:
 
 def test_the_table_is_aligned_and_short() -> None:
     rows = [
-        Row("d", "a", "success", "alpha", "a-1", 1.234, "x" * 100, ok=True),
+        Row("d", "a", "success", "alpha", "a-1", "n-1", 1.234, "x" * 100, ok=True),
         Row("longer", "b", "failed", result="first\nsecond", ok=False),
         Row("d", "c", "success", result=17, ok=True),
     ]
     lines = table(rows).splitlines()
-    assert lines[0].split() == ["DAG", "task", "cluster", "pod", "seconds", "state", "result"]
-    assert lines[2].split() == ["d", "a", "alpha", "a-1", "1.23", "success", "x" * 56, "..."]
+    assert lines[0].split() == ["DAG", "task", "cluster", "node", "seconds", "state", "result"]
+    assert lines[2].split() == ["d", "a", "alpha", "n-1", "1.23", "success", "x" * 56, "..."]
     assert lines[3].split() == ["longer", "b", "-", "-", "failed", "first", "..."]
     assert lines[4].split()[-1] == "17"
     assert (
