@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _NODE_SECONDS = 90.0
-_AT_ONCE = DeleteOptions(grace_period_seconds=0)
 DEFAULT_NODES = (NodeSpec("embedded-node"),)
 
 
@@ -292,10 +291,7 @@ class EmbeddedCluster(Startable):
         """Deletes every pod without grace, as someone else would; by default waits until their processes are gone."""
 
         async def delete() -> None:
-            parts = self._thread.running()
-            for pod in self._store.objects("pods"):
-                metadata = pod["metadata"]
-                parts.objects.delete(PODS, metadata["namespace"], metadata["name"], _AT_ONCE)
+            _delete(self._thread.running().objects, self._store.objects("pods"), DeleteOptions(grace_period_seconds=0))
 
         self._thread.call(delete())
         if wait:
@@ -320,6 +316,23 @@ class EmbeddedCluster(Startable):
             await self._thread.running().control.add_node(spec)
 
         self._thread.call(add(), _NODE_SECONDS)
+
+    def drain_node(self, name: str, *, timeout_seconds: float = 60.0) -> None:
+        """Lets no more pods come to a node and evicts those that are there; returns once they are gone.
+
+        Raises:
+            KeyError: there is no such node.
+            TimeoutError: some of them took longer to end.
+        """
+
+        async def evict() -> None:
+            parts = self._thread.running()
+            _delete(parts.objects, parts.control.evict_from(name), DeleteOptions())
+
+        self._thread.call(evict())
+        self.wait_until(
+            lambda pods: all(pod["spec"].get("nodeName") != name for pod in pods), timeout_seconds=timeout_seconds
+        )
 
     def remove_node(self, name: str) -> None:
         """Takes a node away as a machine that is switched off for good; its pods are failed and removed.
@@ -369,6 +382,11 @@ class _Parts:
 
 def _create_namespace(objects: ObjectApi, name: str) -> None:
     objects.create(NAMESPACES, "", {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}})
+
+
+def _delete(objects: ObjectApi, pods: Iterable[Mapping[str, Any]], options: DeleteOptions) -> None:
+    for pod in pods:
+        objects.delete(PODS, pod["metadata"]["namespace"], pod["metadata"]["name"], options)
 
 
 def merged_kubeconfig(*clusters: EmbeddedCluster) -> dict[str, Any]:

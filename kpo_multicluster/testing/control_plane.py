@@ -22,6 +22,7 @@ from kpo_multicluster.testing.topology import NodeSpec, node_object
 _log = logging.getLogger(__name__)
 _TERMINAL = frozenset({"Succeeded", "Failed"})
 # Conditions a kubelet does not write, which its status updates must not lose.
+_CORDONED = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 _FOREIGN_CONDITIONS = frozenset({"PodScheduled", "DisruptionTarget"})
 
 NodeFactory = Callable[[NodeStore, NodeSpec], Node]
@@ -128,14 +129,41 @@ class ControlPlane:
             if pod["spec"].get("nodeName") == name:
                 await self._collect(pod)
 
+    def evict_from(self, name: str) -> list[Item]:
+        """Cordons a node, and marks the pods there as evicted; gives those, which are to be deleted.
+
+        Raises:
+            KeyError: there is no such node.
+        """
+        found = self._store.get("nodes", "", name)
+        if found is None:
+            raise KeyError(name)
+        node = copy.deepcopy(found)
+        taints = [taint for taint in node["spec"].get("taints", ()) if taint["key"] != _CORDONED["key"]]
+        node["spec"] |= {"unschedulable": True, "taints": [*taints, _CORDONED]}
+        self._store.put("nodes", node)
+        there = [pod for pod in self._store.objects("pods") if pod["spec"].get("nodeName") == name]
+        return [self._evicted(pod) for pod in there]
+
+    def _evicted(self, pod: Item) -> Item:
+        """A pod, with the condition that says that it is evicted."""
+        if pod["status"].get("phase") in _TERMINAL:
+            return pod
+        changed = copy.deepcopy(pod)
+        _set_condition(changed, self._disruption("EvictionByEvictionAPI", "Eviction API: evicting"))
+        return self._store.put("pods", changed)
+
+    def _disruption(self, reason: str, message: str) -> Item:
+        since = {"lastTransitionTime": to_seconds(self._clock())}
+        return {"type": "DisruptionTarget", "status": "True", **since, "reason": reason, "message": message}
+
     async def _collect(self, pod: Item) -> None:
         """Fails and removes a pod whose node is gone; on a real cluster a controller does so after a minute."""
         metadata, status = pod["metadata"], copy.deepcopy(pod["status"])
         if status.get("phase") not in _TERMINAL:
-            why = {"reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"}
-            condition = {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": to_seconds(self._clock())}
             status = {**status, "phase": "Failed"}
-            status["conditions"] = [*status.get("conditions", []), {**condition, **why}]
+            why = self._disruption("DeletionByPodGC", "PodGC: node no longer exists")
+            status["conditions"] = [*status.get("conditions", []), why]
             await self.set_status(metadata["namespace"], metadata["name"], metadata["uid"], status)
         await self.remove(metadata["namespace"], metadata["name"], metadata["uid"])
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +28,14 @@ from kpo_multicluster.testing.clouds.aws_eks import AwsName, EksApi
 from kpo_multicluster.testing.clouds.aws_sts import AwsRole, AwsUser, SecurityTokens, eks_error, sts_error
 from kpo_multicluster.testing.clouds.emulated_cloud import EmulatedCloud
 from kpo_multicluster.testing.clouds.identity import Identity, TokenRefused
+from kpo_multicluster.testing.clouds.node_groups import NodeGroup
+from kpo_multicluster.testing.clouds.node_plans import eks_nodes
 from kpo_multicluster.testing.clouds.server import Request, Response
 from kpo_multicluster.testing.clouds.tokens import TokenBook
 from kpo_multicluster.testing.clouds.verify_eks import TOKEN_LIFE_SECONDS, AccessKey, EksTokenVerifier
 from kpo_multicluster.testing.clouds.verify_eks_users import EksUser, EksUsers
 from kpo_multicluster.testing.tls import Authority
+from kpo_multicluster.testing.topology import NodeSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -59,6 +62,11 @@ class AwsCluster:
     cloud: FakeAws
     name: AwsName
     users: EksUsers = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """Its ARN."""
+        return self.name.arn
 
     def identify(self, token: str) -> Identity:
         """Tells the user of the cluster whose token it is.
@@ -284,6 +292,9 @@ class FakeAws(EmulatedCloud):
             return self._sts.handle(request)
         caller = self._sts.caller(request)
         return caller if isinstance(caller, Response) else self._running().handle(request, caller)
+
+    def _plan(self, group: NodeGroup) -> Sequence[NodeSpec]:
+        return eks_nodes(group)
 
     def _refuse(self, request: Request, status: int, code: str, message: str) -> Response:
         if request.action:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,12 @@ from kpo_multicluster.testing.clouds.azure_aks import AzureName, ManagedCluster,
 from kpo_multicluster.testing.clouds.azure_entra import Application, EntraTokens, entra_error
 from kpo_multicluster.testing.clouds.emulated_cloud import EmulatedCloud
 from kpo_multicluster.testing.clouds.identity import Identity, TokenRefused
+from kpo_multicluster.testing.clouds.node_groups import NodeGroup
+from kpo_multicluster.testing.clouds.node_plans import aks_nodes
 from kpo_multicluster.testing.clouds.server import Request, Response
 from kpo_multicluster.testing.clouds.tokens import Jwt, TokenBook
 from kpo_multicluster.testing.tls import Authority
+from kpo_multicluster.testing.topology import NodeSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -66,6 +69,11 @@ class AzureCluster:
     name: AzureName
     server_id: str
     tenant: str
+
+    @property
+    def id(self) -> str:
+        """Its resource id."""
+        return self.name.id
 
     def identify(self, token: str) -> Identity:
         """Tells whom a token stands for, if it is for a cluster like this.
@@ -321,6 +329,9 @@ class FakeAzure(EmulatedCloud):
         if path.lower().startswith("/subscriptions/"):
             return self._arm.handle(request)
         return arm_error(404, "NotFound", f"{path} was not found.")
+
+    def _plan(self, group: NodeGroup) -> Sequence[NodeSpec]:
+        return aks_nodes(group)
 
     def _refuse(self, request: Request, status: int, code: str, message: str) -> Response:
         if request.path.endswith("/token"):

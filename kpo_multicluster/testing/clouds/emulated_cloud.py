@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ssl
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from kpo_multicluster.testing.clouds.node_groups import NodeGroups
+from kpo_multicluster.testing.clouds.joined_nodes import NodeHost
+from kpo_multicluster.testing.clouds.node_groups import NodeGroup, NodeGroups
 from kpo_multicluster.testing.clouds.server import (
     Clock,
     CloudFaults,
@@ -17,9 +19,19 @@ from kpo_multicluster.testing.clouds.server import (
     Service,
 )
 from kpo_multicluster.testing.startable import Startable
+from kpo_multicluster.testing.topology import NodeSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+class EmulatedCluster(Protocol):
+    """A cluster of an emulated cloud."""
+
+    @property
+    def id(self) -> str:
+        """What its cloud calls it, in whole; `node_groups` has its groups by that."""
+        ...
 
 
 class EmulatedCloud(Startable):
@@ -49,8 +61,9 @@ class EmulatedCloud(Startable):
         return self
 
     def stop(self) -> None:
-        """Stops it. Harmless when it is not running."""
+        """Stops it, and ends the nodes that joined clusters. Harmless when it is not running."""
         self._server.stop()
+        self.node_groups.close()
 
     def now(self) -> float:
         """Its time: Unix time in seconds."""
@@ -64,6 +77,18 @@ class EmulatedCloud(Startable):
             ConfigurationError: it is not running.
         """
         return self._server.url
+
+    def nodes_join(self, cluster: EmulatedCluster, host: NodeHost) -> None:
+        """Lets the nodes of a cluster's node groups join, from now on.
+
+        A group is there once as many nodes as it is to have have joined, with the names, labels, taints and GPUs that
+        this cloud gives them. As it shrinks or is deleted its nodes are drained and end; all end with this cloud.
+
+        Args:
+            cluster: of this cloud.
+            host: that they join, such as an embedded cluster.
+        """
+        self.node_groups.join(cluster.id, host, self._plan)
 
     def _make_server(self, tls: ssl.SSLContext | None = None) -> LoopbackServer:
         """A server of this cloud's requests, not yet started."""
@@ -84,6 +109,10 @@ class EmulatedCloud(Startable):
     @abstractmethod
     def _refuse(self, request: Request, status: int, code: str, message: str) -> Response:
         """Puts an injected failure into the form of the cloud."""
+
+    @abstractmethod
+    def _plan(self, group: NodeGroup) -> Sequence[NodeSpec]:
+        """The nodes that a group is to have."""
 
     def _action(self, request: Request) -> str:
         """What a request asks for, where its path does not say."""

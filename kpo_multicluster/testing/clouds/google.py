@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -32,9 +32,12 @@ from kpo_multicluster.testing.clouds.google_tokens import (
     oauth_error,
 )
 from kpo_multicluster.testing.clouds.identity import Identity
+from kpo_multicluster.testing.clouds.node_groups import NodeGroup
+from kpo_multicluster.testing.clouds.node_plans import gke_nodes
 from kpo_multicluster.testing.clouds.server import Request, Response
 from kpo_multicluster.testing.clouds.tokens import TokenBook
 from kpo_multicluster.testing.tls import Authority
+from kpo_multicluster.testing.topology import NodeSpec
 
 if TYPE_CHECKING:
     from kpo_multicluster.testing.cluster import EmbeddedCluster
@@ -65,6 +68,11 @@ class GoogleCluster:
 
     cloud: FakeGoogle
     name: GkeName
+
+    @property
+    def id(self) -> str:
+        """Its resource name."""
+        return self.name.resource_name
 
     def identify(self, token: str) -> Identity:
         """Tells whom a token stands for: any of Google's will do, as they have no audience.
@@ -224,6 +232,9 @@ class FakeGoogle(EmulatedCloud):
         if path.startswith("/v1/projects/"):
             return self._container.handle(request)
         return api_error(404, "NOT_FOUND", f"Not found: {path}.")
+
+    def _plan(self, group: NodeGroup) -> Sequence[NodeSpec]:
+        return gke_nodes(group, self._container.zones_of(group))
 
     def _refuse(self, request: Request, status: int, code: str, message: str) -> Response:
         if request.path in ("/token", "/v1/token"):

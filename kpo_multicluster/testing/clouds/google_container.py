@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -129,6 +129,12 @@ class ContainerApi:
             return self._missing(call.request)
         return self._pools(call) if len(call.parts) == 3 else self._pool(call, call.parts[3])
 
+    def zones_of(self, group: NodeGroup) -> Sequence[str]:
+        """The zones that a node pool has nodes in: its own, or its cluster's; none where neither says."""
+        with self._lock:
+            cluster = self._clusters.get(group.cluster, {})
+        return group.spec.get("locations") or cluster.get("locations") or ()
+
     def _in(self, call: _Call) -> list[str]:
         scope = f"projects/{call.project}/locations/"
         scope += "" if call.location == "-" else f"{call.location}/"
@@ -193,6 +199,8 @@ class ContainerApi:
         link = f"{self._url()}/v1/{group.cluster}/nodePools/{group.name}"
         shown = {**group.spec, "name": group.name, "selfLink": link, "status": _STATUS[group.stage]}
         shown["initialNodeCount"] = group.count
+        if zones := self.zones_of(group):
+            shown["locations"] = list(zones)
         if group.troubles:
             shown["statusMessage"] = "; ".join(trouble.message for trouble in group.troubles)
             shown["conditions"] = [_condition(trouble.code, trouble.message) for trouble in group.troubles]

@@ -1,19 +1,26 @@
 """Node groups of an emulated cloud: what they are asked to become, and what they become in time.
 
 Each change (create, resize, delete) is under way for as long as the pace says, by the cloud's own clock, and then ends
-well or in trouble. A cloud puts these stages into its own words; what really happens to nodes is up to two hooks.
+well or in trouble. A cloud puts these stages into its own words. Where a cluster was named for them, nodes join it and
+leave it; a change ends once they have. Anything else that is to happen is up to two hooks.
 """
 
 from __future__ import annotations
 
 import itertools
+import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from kpo_multicluster.testing.clouds.joined_nodes import JoinedNodes, NodeHost
+from kpo_multicluster.testing.topology import NodeSpec
+
 HOOK_FAILED = "NodeCreationFailure"
+LEAVE_FAILED = "NodeTerminationFailure"
 
 
 class Stage(Enum):
@@ -81,6 +88,7 @@ class NodeGroup:
         troubles: why, when it is not well.
         created_at: Unix time in seconds.
         changed_at: Unix time in seconds at which it came into its stage.
+        uid: tells it from others of its name, before and after; eight hex digits.
     """
 
     cluster: str
@@ -91,6 +99,7 @@ class NodeGroup:
     troubles: tuple[Trouble, ...] = ()
     created_at: float = 0.0
     changed_at: float = 0.0
+    uid: str = field(default_factory=lambda: secrets.token_hex(4))
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,7 @@ class Change:
 
 
 Hook = Callable[[NodeGroup], None]
+Plan = Callable[[NodeGroup], Sequence[NodeSpec]]
 
 
 def _nothing(_: NodeGroup) -> None:
@@ -138,6 +148,7 @@ class NodeGroups:
         on_active: is given a group whose nodes are to be there: `count` of them, after it was made or resized. Its
             error is the group's trouble. It must not call the cloud.
         on_deleting: is given a group whose nodes are to go, as its deletion begins.
+        joined: the nodes that joined clusters.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -151,6 +162,9 @@ class NodeGroups:
         self._groups: dict[tuple[str, str], NodeGroup] = {}
         self._changes: dict[str, Change] = {}
         self._troubles: list[tuple[ChangeKind, Trouble, str | None]] = []
+        self.joined = JoinedNodes()
+        self._hosts: dict[str, tuple[NodeHost, Plan]] = {}
+        self._coming_and_going: dict[str, Future[None]] = {}
 
     # -- what is there -------------------------------------------------------------------------------------------------
 
@@ -232,8 +246,42 @@ class NodeGroups:
                     self._changes[change.id] = replace(change, ended_at=self._clock())
             made = self._begin(ChangeKind.DELETE, cluster, name)
             group = self._groups[cluster, name]
+            if made.trouble is None:
+                self._adapt_nodes(made, group)
         self.on_deleting(group)
         return made
+
+    # -- nodes ---------------------------------------------------------------------------------------------------------
+
+    def join(self, cluster: str, host: NodeHost, plan: Plan) -> None:
+        """Lets the nodes of a cluster's groups join from now on; they leave as their group shrinks or is deleted.
+
+        Args:
+            cluster: whose groups they are of.
+            host: that they join.
+            plan: gives the nodes that a group is to have; those that it has keep their names.
+        """
+        with self._lock:
+            self._hosts[cluster] = host, plan
+
+    def nodes_of(self, cluster: str, name: str) -> tuple[str, ...]:
+        """Names of the nodes of a group that have joined."""
+        return self.joined.of((cluster, name))
+
+    def close(self) -> None:
+        """Ends all nodes that have joined, at once."""
+        self.joined.close()
+
+    def _adapt_nodes(self, change: Change, group: NodeGroup) -> Future[None] | None:
+        """Lets nodes come and go for a change; None where no cluster was named for them, or it is over already."""
+        with self._lock:
+            if group.cluster not in self._hosts or self._changes[change.id].ended_at is not None:
+                return None
+            if change.id not in self._coming_and_going:
+                host, plan = self._hosts[group.cluster]
+                wanted = () if change.kind is ChangeKind.DELETE else plan(group)
+                self._coming_and_going[change.id] = self.joined.adapt((group.cluster, group.name), host, wanted)
+            return self._coming_and_going[change.id]
 
     # -- trouble -------------------------------------------------------------------------------------------------------
 
@@ -258,20 +306,24 @@ class NodeGroups:
         """Lets happen what is due by now.
 
         Args:
-            wait: for another thread that does so at this moment; otherwise leave it to it.
+            wait: for nodes that come and go, and for another thread that does so at this moment; otherwise leave it to
+                it, and changes whose nodes are under way for the next time.
         """
         if not self._advancing.acquire(blocking=wait):
             return
         try:
             for change in self._due():
-                self._end(change)
+                group = self._groups.get((change.cluster, change.group))
+                nodes = self._adapt_nodes(change, group) if group is not None and change.trouble is None else None
+                if wait or nodes is None or nodes.done():
+                    self._end(change, group, nodes)
         finally:
             self._advancing.release()
 
     def clear(self) -> None:
         """Forgets everything, without a hook being called."""
         with self._lock:
-            for held in (self._groups, self._changes, self._troubles):
+            for held in (self._groups, self._changes, self._troubles, self._coming_and_going):
                 held.clear()
 
     def _begin(self, kind: ChangeKind, cluster: str, name: str) -> Change:
@@ -291,15 +343,11 @@ class NodeGroups:
         with self._lock:
             return [change for change in self._changes.values() if change.ended_at is None and change.due_at <= now]
 
-    def _end(self, change: Change) -> None:
+    def _end(self, change: Change, group: NodeGroup | None, nodes: Future[None] | None) -> None:
         key = change.cluster, change.group
-        group = self._groups.get(key)
         trouble = change.trouble
-        if group is not None and trouble is None and change.kind is not ChangeKind.DELETE:
-            try:
-                self.on_active(replace(group, stage=Stage.ACTIVE, troubles=()))
-            except Exception as error:  # noqa: BLE001 - what keeps nodes from joining is the group's trouble
-                trouble = Trouble(HOOK_FAILED, f"Instances failed to join the kubernetes cluster: {error}")
+        if group is not None and trouble is None:
+            trouble = self._trouble_with_nodes(change, group, nodes)
         with self._lock:
             # Deleted meanwhile, it has no say any more.
             if self._changes.get(change.id) != change:
@@ -311,6 +359,19 @@ class NodeGroups:
                 del self._groups[key]
                 return
             self._put(replace(self._groups[key], stage=_stage(change.kind, trouble), troubles=_all(trouble)))
+
+    def _trouble_with_nodes(self, change: Change, group: NodeGroup, nodes: Future[None] | None) -> Trouble | None:
+        """What kept nodes from coming or going, if anything; waits for them."""
+        try:
+            if nodes is not None:
+                nodes.result()
+            if change.kind is not ChangeKind.DELETE:
+                self.on_active(replace(group, stage=Stage.ACTIVE, troubles=()))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the group's trouble
+            if change.kind is ChangeKind.DELETE:
+                return Trouble(LEAVE_FAILED, f"Instances could not be terminated: {error}")
+            return Trouble(HOOK_FAILED, f"Instances failed to join the kubernetes cluster: {error}")
+        return None
 
     def _put(self, group: NodeGroup) -> None:
         self._groups[group.cluster, group.name] = replace(group, changed_at=self._clock())
