@@ -31,13 +31,27 @@ $(VENV)/.complete: $(UV) requirements/dev.txt pyproject.toml
 	VIRTUAL_ENV=.venv-upstream $(UV) pip install --quiet --no-deps --editable .
 	@touch $@
 
+.venv-browser/.complete: $(UV) requirements/browser.txt pyproject.toml
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-browser
+	VIRTUAL_ENV=.venv-browser $(UV) pip sync --quiet requirements/browser.txt
+	VIRTUAL_ENV=.venv-browser $(UV) pip install --quiet --no-deps --editable .
+	@touch $@
+
 .PHONY: install
 install: $(VENV)/.complete ## Set up .venv from the lock
 
+LOCK := $(UV) pip compile --quiet --universal --all-extras --no-emit-index-url --no-annotate
+# What we name is locked in the lowest versions that we name, all else as it was when the lowest Airflow came out;
+# but what newer clients of Kubernetes and the tests need came later.
+LOWEST_AIRFLOW_DATE := 2025-10-20
+LATER := aiohttp aiohttp-socks azure-mgmt-containerservice google-cloud-container kubernetes kubernetes-asyncio moto multidict propcache pytest pytest-asyncio urllib3 yarl
+
 .PHONY: lock
 lock: $(UV) ## Rewrite the locked versions in requirements/
-	$(UV) pip compile --quiet --universal --python-version 3.10 --all-extras --group test --group lint --no-emit-index-url --no-annotate --output-file requirements/dev.txt pyproject.toml
-	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group upstream --no-emit-index-url --no-annotate --excludes requirements/upstream-excludes.txt --output-file requirements/upstream.txt pyproject.toml
+	$(LOCK) --python-version 3.10 --group test --group amazon --group lint --output-file requirements/dev.txt pyproject.toml
+	$(LOCK) --python-version 3.10 --group browser --constraints requirements/dev.txt --output-file requirements/browser.txt pyproject.toml
+	$(LOCK) --python-version 3.11 --group upstream --excludes requirements/upstream-excludes.txt --output-file requirements/upstream.txt pyproject.toml
+	$(LOCK) --python-version 3.10 --group test --resolution lowest-direct --exclude-newer $(LOWEST_AIRFLOW_DATE) $(LATER:%=--exclude-newer-package %=false) --output-file requirements/matrix-low.txt pyproject.toml
 
 # An exported KUBECONFIG leads to who knows what: only one that is given here is used.
 .PHONY: demo
@@ -56,9 +70,18 @@ test: $(VENV)/.complete ## Run the tests
 test-airflow: $(VENV)/.complete ## Test deferred tasks under a real scheduler and triggerer (minutes)
 	KPO_AIRFLOW_SERVICES=1 $(BIN)/pytest $(PYTEST_ARGS) tests/services
 
+.PHONY: test-browser
+test-browser: .venv-browser/.complete ## Fill in the connection form in Debian's chromium (installed if need be); PICTURES=docs/images keeps what it looks like
+	@.venv-browser/bin/python -m tests.browser
+	KPO_BROWSER=1 KPO_PICTURES='$(PICTURES)' .venv-browser/bin/pytest $(PYTEST_ARGS) tests/browser
+
 .PHONY: test-upstream
 test-upstream: .venv-upstream/.complete ## Compare with the upstream operator, on the oldest Kubernetes client
 	.venv-upstream/bin/pytest --numprocesses $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS) tests/parity tests/auth tests/pods tests/operators
+
+.PHONY: test-matrix
+test-matrix: $(UV) ## Test on the lowest and the highest versions that are supported, on Pythons that are there
+	@.uv/bin/python -m tests.matrix --numprocesses $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.complete .venv-upstream/.complete ## Measure beside the upstream operator (13 minutes); writes docs/benchmarks.md
@@ -78,6 +101,6 @@ format: $(VENV)/.complete ## Let ruff rewrite the source
 
 .PHONY: clean
 clean: ## Remove everything that was set up
-	rm -rf .venv .venv-upstream .uv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-upstream .venv-browser .venv-matrix-* .uv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 include tests/cluster/cluster.mk
