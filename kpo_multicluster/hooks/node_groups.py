@@ -83,7 +83,7 @@ def open_groups(hook: KubernetesHook) -> NodeGroups:
 
 
 async def until(groups: NodeGroups, wait: NodeGroupWait, nodes: NodeApi | None) -> AsyncGenerator[Report, None]:
-    """What there is of a group, each time that changes, until it is as awaited; nothing while it goes.
+    """What there is of a group, each time that changes and now and then, until it is as awaited; nothing while it goes.
 
     Args:
         groups: of the cluster.
@@ -96,14 +96,14 @@ async def until(groups: NodeGroups, wait: NodeGroupWait, nodes: NodeApi | None) 
     """
     from kpo_multicluster.node_groups.group import Change
     from kpo_multicluster.node_groups.readiness import Wanted, until_ready
+    from kpo_multicluster.node_groups.reminders import reminded
 
     change = Change.from_json(wait.change)
     if wait.gone:
         await groups.until_gone(change, timeout_seconds=wait.seconds)
         return
     wanted = Wanted(wait.nodes, wait.gpus, wait.resource)
-    async with aclosing(
-        until_ready(groups, change, nodes=nodes, wanted=wanted, timeout_seconds=wait.seconds)
-    ) as reports:
+    ready = until_ready(groups, change, nodes=nodes, wanted=wanted, timeout_seconds=wait.seconds)
+    async with aclosing(ready), aclosing(reminded(ready)) as reports:
         async for report in reports:
             yield report

@@ -60,7 +60,8 @@ class KubernetesPodOperator(PodTemplates, UncalledMethods):
             `config_file`, `cluster_context` and the connection.
         kubernetes_conn_id: a connection of type `kubernetes`; None looks none up.
         startup_check_interval_seconds: a pod is watched, so nothing is checked at intervals; when a start takes longer
-            than this, its events are told as they happen (`log_events_on_startup`).
+            than this, its events are told as they happen, and now and then what it waits for and since when
+            (`log_events_on_startup`).
         base_container_status_polling_interval: accepted, for the same reason.
         deferrable: waits for the pod in the triggerer rather than in a worker. What such a run does is the same.
         poll_interval: accepted; a deferred pod is watched, too.

@@ -45,6 +45,7 @@ from kpo_multicluster.pods.status import (
     waiting_for,
 )
 from kpo_multicluster.pods.submission import create_pod, delete_pod
+from kpo_multicluster.pods.waiting import tell_waiting
 from kpo_multicluster.pods.xcom import SIDECAR_NAME
 
 
@@ -164,7 +165,7 @@ class PodRun:
         settings, monitor = self.settings, self.monitor
         inits = container_names(monitor.pod, "initContainers")
         await self._logs.follow([name for name in settings.follow if name in inits], cursors or {})
-        async with self._telling_events():
+        async with self._telling_signs():
             failure = await self._start_failure(waited_seconds)
         await self._tell_of_strangers()
         if failure is not None:
@@ -189,18 +190,21 @@ class PodRun:
         return judge(monitor.pod, settings.base, deleted=monitor.deleted)
 
     @contextlib.asynccontextmanager
-    async def _telling_events(self) -> AsyncIterator[None]:
+    async def _telling_signs(self) -> AsyncIterator[None]:
+        """Within it, a pod that takes long to start is told of."""
         after = self.settings.tell_events_after_seconds
         if after is None:
             yield
             return
         events = tell_events(self.api, self.pod, self._emit, after_seconds=after, watched=self.settings.watch_events)
-        telling = asyncio.create_task(events, name="events")
+        waiting = tell_waiting(lambda: self.pod, self._emit, after_seconds=after)
+        telling = [asyncio.create_task(events, name="events"), asyncio.create_task(waiting, name="waiting")]
         try:
             yield
         finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            for task in telling:
+                task.cancel()
+            await asyncio.gather(*telling, return_exceptions=True)
 
     async def _reach(self, reached: Callable[[dict[str, Any]], bool], timeout_seconds: float) -> bool:
         def settled(pod: dict[str, Any]) -> bool:

@@ -15,7 +15,8 @@ class RunSettings:
         companions: other containers of our own request, which may go on a while after the base.
         schedule_timeout_seconds: from creation until a node is found.
         startup_timeout_seconds: from then until the base container has started.
-        tell_events_after_seconds: of waiting for the start, the pod's events are told; None never tells them.
+        tell_events_after_seconds: of waiting for the start, what the pod waits for and its events are told; None never
+            tells them.
         watch_events: whether they are watched, rather than listed now and then.
         log_drain_seconds: for a log to end after its container has.
         sidecar_drain_seconds: for the companions to end after the base has, counted from the last line of those whose

@@ -236,6 +236,19 @@ def waiting_for(pod: Pod) -> str:
     return f"the kubelet of node {node!r} has not yet started its containers"
 
 
+def waiting_since(pod: Pod) -> str | None:
+    """When what a pod that has not started waits for began, by its cluster's clock; None if that is not known."""
+    if not is_scheduled(pod):
+        created = pod["metadata"].get("creationTimestamp")
+        return str(created) if created else None
+    for status in pod.get("status", {}).get("initContainerStatuses") or ():
+        running = (status.get("state") or {}).get("running")
+        if running:
+            return str(running["startedAt"]) if running.get("startedAt") else None
+    placed = (_condition(pod, "PodScheduled") or {}).get("lastTransitionTime")
+    return str(placed) if placed else None
+
+
 def failed_init_container(pod: Pod) -> Termination | None:
     """The init container that failed a pod that is Failed, if one did."""
     if phase_of(pod) != "Failed":

@@ -165,6 +165,7 @@ def test_a_pod_that_finds_no_node_ends_with_the_scheduler_s_reason(
     assert "schedule_timeout_seconds" in str(raised.value)
     assert "nodes are available" in str(raised.value)
     assert any("FailedScheduling" in line for line in lines())
+    assert any(" has not started since " in line for line in lines())
     cluster.wait_until(gone)
 
 
