@@ -7,6 +7,7 @@ import json
 import pkgutil
 from importlib.metadata import entry_points, metadata
 from pathlib import Path
+from typing import Any
 
 import airflow
 import jsonschema
@@ -68,6 +69,34 @@ def test_airflow_finds_the_provider() -> None:
     from airflow.providers_manager import ProvidersManager
 
     assert "kpo-multicluster" in ProvidersManager().providers  # type: ignore[no-untyped-call]
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    """What `airflow providers` prints."""
+    from airflow.cli import cli_parser
+
+    parsed: Any = cli_parser.get_parser().parse_args(["providers", *arguments, "--output", "json"])
+    parsed.func(parsed)
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_airflow_providers_lists_it_all(capsys: pytest.CaptureFixture[str]) -> None:
+    info, name = get_provider_info(), "kpo-multicluster"
+    (listed,) = (row for row in told(capsys, "list") if row["package_name"] == name)
+    assert listed["version"] == metadata(name)["Version"]
+    (got,) = told(capsys, "get", name, "--full")
+    assert [module["python-modules"] for module in got["operators"]] == [
+        module["python-modules"] for module in info["operators"]
+    ]
+    (hook,) = (row for row in told(capsys, "hooks") if row["connection_type"] == FORM_TYPE)
+    assert (hook["hook_name"], hook["package_name"]) == (FORM_NAME, name)
+    assert hook["conn_id_attribute_name"] == "kubernetes_conn_id"
+    triggers = {row["class"] for row in told(capsys, "triggers") if row["package_name"] == name}
+    assert triggers >= {module for entry in info["triggers"] for module in entry["python-modules"]}
+    links = [row["extra_link_class_name"] for row in told(capsys, "links")]
+    assert set(info["extra-links"]) <= set(links)
 
 
 def test_every_resolver_that_is_registered_can_be_loaded() -> None:
