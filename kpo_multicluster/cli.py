@@ -98,10 +98,11 @@ def _add_reap(commands: Any) -> None:
     reap = _added(
         commands,
         "reap",
-        "find node groups that no one needs any more, and remove them",
-        "Lists the node groups of a cluster that were made by kpo-multicluster, and which of them are to go: those "
-        "whose own end has passed, whose run is named with --run, or that are older than --older-than. With --delete "
-        "these are removed. No other group is ever touched. Exit code: 0 well, 1 when something failed, 2 when misused",
+        "find node groups and pods that no one needs any more, and remove them",
+        "Lists the node groups and pods of a cluster that were made by kpo-multicluster, and which of them are to go: "
+        "those whose run has ended, as Airflow tells or as --run says, and of the others those whose own end has "
+        "passed or that are older than --older-than, unless Airflow tells that their run is under way. With --delete "
+        "these are removed. Nothing else is ever touched. Exit code: 0 well, 1 when something failed, 2 when misused.",
         run=run,
     )
     add_arguments(reap)

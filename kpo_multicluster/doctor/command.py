@@ -22,15 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "kpo-multicluster doctor (CONN_ID | --eks NAME | --gke NAME | --aks NAME | --kubeconfig PATH | --in-cluster) "
         "[OPTION ...]"
     )
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument(
-        "connection", nargs="?", metavar="CONN_ID", help="an Airflow connection, as in kubernetes_conn_id"
-    )
-    add_clouds(which)
-    which.add_argument("--kubeconfig", metavar="PATH", help="a cluster of this kubeconfig")
-    which.add_argument("--in-cluster", action="store_true", help="the cluster this process runs in")
-    parser.add_argument("--context", metavar="NAME", help="of the kubeconfig; default its current one")
-    parser.add_argument("--namespace", metavar="NAME", help="where pods are to run; default that of the cluster")
+    add_cluster(parser, namespace="where pods are to run; default that of the cluster")
     parser.add_argument(
         "--timeout-seconds",
         type=_seconds,
@@ -39,17 +31,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for all of it (default: %(default)g)",
     )
     parser.add_argument("--json", action="store_true", help="write JSON in place of text")
-    add_cloud_options(parser)
 
 
-def add_clouds(which: Any) -> None:
-    """Adds what names a cluster of a cloud, to a group of arguments of which one is given."""
+def add_cluster(parser: argparse.ArgumentParser, *, namespace: str) -> None:
+    """Adds what names a cluster: options of clouds go by the names they have in Python.
+
+    Args:
+        parser: to add to.
+        namespace: what `--namespace` is for.
+    """
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "connection", nargs="?", metavar="CONN_ID", help="an Airflow connection, as in kubernetes_conn_id"
+    )
     for kind in _CLOUDS:
         which.add_argument(f"--{kind}", metavar="NAME", help=f"a cluster of {kind.upper()}")
-
-
-def add_cloud_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of clouds, under the names they have in Python."""
+    which.add_argument("--kubeconfig", metavar="PATH", help="a cluster of this kubeconfig")
+    which.add_argument("--in-cluster", action="store_true", help="the cluster this process runs in")
+    parser.add_argument("--context", metavar="NAME", help="of the kubeconfig; default its current one")
+    parser.add_argument("--namespace", metavar="NAME", help=namespace)
     options = parser.add_argument_group(
         "options of clouds", "those of eks(), gke() and aks() in kpo_multicluster.clouds"
     )

@@ -6,75 +6,56 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, aclosing
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from kpo_multicluster.airflow_names import AirflowException, BaseOperator, Context, conf
-from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.airflow_names import Context, conf
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
-from kpo_multicluster.hooks.kubernetes import KubernetesHook
 from kpo_multicluster.hooks.node_groups import NodeGroupWait, open_groups, until
+from kpo_multicluster.operators.cluster_task import ClusterTask
 from kpo_multicluster.pods.failures import failure_from_json
 from kpo_multicluster.raised import as_airflow
 
 if TYPE_CHECKING:
     from kpo_multicluster.node_groups.lifecycle import NodeGroups
 
-T = TypeVar("T")
 # SIGKILL follows SIGTERM after 5 s.
 _KILL_SECONDS = 4.0
-_KILLED = "The task was killed."
 
 
-class NodeGroupTask(BaseOperator):
-    """A task about one node group of one cluster.
+class NodeGroupTask(ClusterTask):
+    """A task about one node group of one cluster, which `eks()`, `gke()` or `aks()` has made.
 
     Args:
-        cluster: made by `eks()`, `gke()` or `aks()`.
-        kubernetes_conn_id: an Airflow connection that names the cluster, in place of `cluster`.
         see_nodes: ask the cluster's API server for its nodes; False takes the cloud's word that they are there.
         timeout_seconds: for the group to be as it should; an `execution_timeout` ends it earlier.
         deferrable: wait in the triggerer, without a worker.
+        **kwargs: of `ClusterTask`, `cluster` or `kubernetes_conn_id`, and of every operator.
 
     Raises:
-        ConfigurationError: not exactly one of `cluster` and `kubernetes_conn_id` is given, or the time is not positive.
+        ConfigurationError: no cluster is named, or the time is not positive.
     """
-
-    template_fields: Sequence[str] = ("kubernetes_conn_id",)
 
     def __init__(
         self,
         *,
-        cluster: ClusterRef | None = None,
-        kubernetes_conn_id: str | None = None,
         see_nodes: bool = True,
         timeout_seconds: float = 30 * 60.0,
         deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (cluster is None) == (kubernetes_conn_id is None):
-            raise ConfigurationError("A task about a node group takes exactly one of cluster= and kubernetes_conn_id=.")
         if not timeout_seconds > 0:
             raise ConfigurationError(f"timeout_seconds must be more than 0, not {timeout_seconds!r}.")
-        self.cluster = cluster
-        self.kubernetes_conn_id = kubernetes_conn_id
         self.see_nodes = see_nodes
         self.timeout_seconds = timeout_seconds
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = deferrable
-        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
-        self._killed = False
         # Name and run of the group that this task is making.
         self._undoing: tuple[str, str] | None = None
-
-    @cached_property
-    def hook(self) -> KubernetesHook:
-        """For the cluster."""
-        return KubernetesHook(None, self.kubernetes_conn_id, cluster=self.cluster)
 
     @cached_property
     def groups(self) -> NodeGroups:
@@ -111,35 +92,6 @@ class NodeGroupTask(BaseOperator):
         trigger = NodeGroupTrigger(stored_cluster(self.hook), wait.to_json())
         self.defer(trigger=trigger, method_name="execute_complete", kwargs={"wait": wait.to_json()})
 
-    def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs something on a loop in this thread.
-
-        Raises:
-            AirflowException: the task was killed meanwhile.
-        """
-
-        async def run() -> T:
-            task = asyncio.current_task()
-            assert task is not None
-            self._running = asyncio.get_running_loop(), task
-            return await work
-
-        try:
-            # A kill may come between two of these, or what it removes may end this one otherwise.
-            if self._killed:
-                raise AirflowException(_KILLED)
-            result = asyncio.run(run())
-        except (asyncio.CancelledError, KpoMulticlusterError):
-            if not self._killed:
-                raise
-        else:
-            if not self._killed:
-                return result
-        finally:
-            self._running = None
-            work.close()
-        raise AirflowException(_KILLED)
-
     def raise_failure(self, event: Mapping[str, Any]) -> None:
         """Raises what a trigger's event tells of, if that is a failure.
 
@@ -161,15 +113,13 @@ class NodeGroupTask(BaseOperator):
                 self.log.info("Node group %r is being removed again.", name)
 
     def on_kill(self) -> None:
-        """Ends the waiting, and begins to remove what the task has made. Asks Airflow nothing, and logs nothing."""
+        """Ends the waiting, and begins to remove what the task has made."""
         self._killed = True
         if self._undoing is not None and "groups" in vars(self):
             sender = threading.Thread(target=self._delete_quietly, args=self._undoing, daemon=True)
             sender.start()
             sender.join(_KILL_SECONDS)
-        if self._running is not None:
-            loop, task = self._running
-            loop.call_soon_threadsafe(task.cancel)
+        super().on_kill()
 
     def _delete_quietly(self, name: str, run: str) -> None:
         try:

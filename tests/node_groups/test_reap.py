@@ -5,21 +5,96 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kpo_multicluster.cli import main
+from kpo_multicluster.errors import ConnectError
 from kpo_multicluster.node_groups.group import Change
-from kpo_multicluster.node_groups.reaping import Reaped, ReapRule, reap
+from kpo_multicluster.reaping.leftovers import Judged, Leftover, ReapRule, RunState
+from kpo_multicluster.reaping.reap import Place, Reaped, reap
 
 from .conftest import CLIENT, LIMIT_SECONDS, SECRET, Bed
 
 DAY = 86400.0
+NOW = 1_700_000_000.0
 
 
-async def reaped(bed: Bed, rule: ReapRule, *, delete: bool = True, now: float | None = None) -> dict[str, Reaped]:
-    return {one.group.name: one async for one in reap(bed.open(), rule, delete=delete, now=now)}
+async def _kept() -> None:
+    raise AssertionError("not to be removed")
+
+
+def leftover(**given: Any) -> Leftover:
+    return Leftover(
+        **{
+            "kind": "node group",
+            "name": "gpu",
+            "where": "cluster",
+            "state": "ACTIVE",
+            "created_at": NOW - 3600,
+            "remove": _kept,
+            "run": "d/1",
+            **given,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "rule", "state", "reason"),
+    [
+        ({}, ReapRule(), RunState.ENDED, "its run d/1 has ended"),
+        ({}, ReapRule(ended_runs={"d/1"}), RunState.UNKNOWN, "its run d/1 has ended"),
+        ({}, ReapRule(ended_runs={"d/2"}), RunState.UNKNOWN, None),
+        ({}, ReapRule(older_than_seconds=3000), RunState.UNKNOWN, "it is 60 min old"),
+        ({}, ReapRule(older_than_seconds=4000), RunState.UNKNOWN, None),
+        ({"expires_at": NOW - 7200}, ReapRule(), RunState.UNKNOWN, "its time ended 2 h ago"),
+        ({"expires_at": NOW + 1}, ReapRule(), RunState.UNKNOWN, None),
+        ({"run": None}, ReapRule(older_than_seconds=3000), RunState.UNKNOWN, "it is 60 min old"),
+        ({"run": None}, ReapRule(), RunState.UNKNOWN, None),
+        # Whatever else is the case.
+        ({"expires_at": NOW - 7200}, ReapRule(older_than_seconds=1), RunState.UNDER_WAY, None),
+        # Kept on purpose.
+        ({"kept": True}, ReapRule(), RunState.ENDED, None),
+        ({"kept": True}, ReapRule(older_than_seconds=3000), RunState.ENDED, "it is 60 min old"),
+    ],
+)
+def test_what_no_one_needs(given: dict[str, Any], rule: ReapRule, state: RunState, reason: str | None) -> None:
+    assert rule.reason(leftover(**given), state, NOW) == reason
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "made for d/1; stays"),
+        ({"state": RunState.UNDER_WAY}, "made for d/1, which is under way; stays"),
+        ({"reason": "it is old"}, "to go, as it is old"),
+        ({"reason": "it is old", "removed": True}, "being removed, as it is old"),
+        ({"reason": "it is old", "error": ConnectError("no one there")}, "NOT REMOVED: no one there"),
+        ({"what": leftover(leaving=True)}, "being removed"),
+        ({"what": leftover(run=None, kept=True)}, "made for no run that is known; kept by its task"),
+    ],
+)
+def test_what_is_told(given: dict[str, Any], words: str) -> None:
+    assert words in str(Judged(**{"what": leftover(), "age_seconds": 60.0, **given}))
+
+
+# -- node groups -------------------------------------------------------------------------------------------------------
+
+
+async def reaped(
+    bed: Bed, rule: ReapRule, *, delete: bool = True, now: float | None = None, **states: RunState
+) -> Reaped:
+    async def ask(runs: list[str]) -> dict[str, RunState]:
+        return {run: states[run.partition("/")[2]] for run in runs if run.partition("/")[2] in states}
+
+    return await reap(Place("cluster", bed.open()), rule, states=ask, delete=delete, now=now)
+
+
+def by_name(found: Reaped) -> dict[str, Judged]:
+    return {one.what.name: one for one in found.judged}
 
 
 async def gone(bed: Bed, *names: str) -> None:
@@ -30,7 +105,7 @@ async def gone(bed: Bed, *names: str) -> None:
 
 async def three(bed: Bed) -> None:
     groups = bed.open()
-    for name, run in (("one", "d/1"), ("two", "d/2")):
+    for name, run in (("one", "d/r1"), ("two", "d/r2")):
         ensured = await groups.ensure(bed.spec(name), run=run)
         await groups.until_active(ensured.change, timeout_seconds=LIMIT_SECONDS)
     change = await asyncio.to_thread(groups.cloud.create, bed.spec("other"), {})
@@ -39,24 +114,25 @@ async def three(bed: Bed) -> None:
 
 async def test_only_what_is_ours_and_over_goes(bed: Bed) -> None:
     await three(bed)
+    later = time.time() + 365 * DAY
 
-    told = await reaped(bed, ReapRule(ended_runs={"d/1"}), delete=False)
-    assert {name: one.reason for name, one in told.items()} == {"one": "its run d/1 has ended", "two": None}
-    assert not any(one.deleted for one in told.values())
+    told = await reaped(bed, ReapRule(1), delete=False, now=later, r1=RunState.ENDED, r2=RunState.UNDER_WAY)
+    assert {name: one.reason for name, one in by_name(told).items()} == {"one": "its run d/r1 has ended", "two": None}
+    assert not any(one.removed for one in told.judged)
     assert bed.emulated("one") is not None
 
-    found = await reaped(bed, ReapRule(ended_runs={"d/1"}))
-    assert found["one"].deleted
-    assert not found["two"].deleted
+    found = by_name(await reaped(bed, ReapRule(1), now=later, r1=RunState.ENDED, r2=RunState.UNDER_WAY))
+    assert found["one"].removed
+    assert not found["two"].removed
     await gone(bed, "one")
 
     # However old it is, what is not ours stays.
-    found = await reaped(bed, ReapRule(older_than_seconds=1), now=time.time() + 365 * DAY)
+    found = by_name(await reaped(bed, ReapRule(1), now=later))
     assert set(found) == {"two"}
     assert "365 d old" in (found["two"].reason or "")
     await gone(bed, "two")
     assert bed.emulated("other") is not None
-    assert await reaped(bed, ReapRule(older_than_seconds=0), now=time.time() + 365 * DAY) == {}
+    assert by_name(await reaped(bed, ReapRule(0), now=later)) == {}
 
 
 async def test_a_group_has_an_end_of_its_own(gke_bed: Bed) -> None:
@@ -64,21 +140,24 @@ async def test_a_group_has_an_end_of_its_own(gke_bed: Bed) -> None:
     ensured = await groups.ensure(gke_bed.spec(), run="d/1", expires_after_seconds=3600)
     await groups.until_active(ensured.change, timeout_seconds=LIMIT_SECONDS)
 
-    assert (await reaped(gke_bed, ReapRule()))["gpu"].reason is None
-    found = await reaped(gke_bed, ReapRule(), now=time.time() + 3 * 3600)
+    assert by_name(await reaped(gke_bed, ReapRule()))["gpu"].reason is None
+    found = by_name(await reaped(gke_bed, ReapRule(), now=time.time() + 3 * 3600))
     assert found["gpu"].reason == "its time ended 2 h ago"
-    assert "deleting, as its time ended" in str(found["gpu"])
+    await gone(gke_bed, "gpu")
 
 
 async def test_one_that_cannot_go_does_not_keep_the_others(eks_bed: Bed) -> None:
     await three(eks_bed)
     eks_bed.fake.faults.refuse("DELETE .*/one", 403, "AccessDeniedException", "you may not")
 
-    found = await reaped(eks_bed, ReapRule(ended_runs={"d/1", "d/2"}))
+    found = await reaped(eks_bed, ReapRule(ended_runs={"d/r1", "d/r2"}))
 
-    assert found["two"].deleted
-    assert "you may not" in str(found["one"].error)
-    assert "NOT DELETED" in str(found["one"])
+    assert by_name(found)["two"].removed
+    assert "you may not" in str(by_name(found)["one"].error)
+    assert len(found.errors) == 1
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -96,32 +175,44 @@ def arguments(bed: Bed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list
         monkeypatch.setenv("THE_SECRET", SECRET)
         options |= {"tenant_id": bed.fake.tenant, "client_id": CLIENT, "client_secret": "env:THE_SECRET"}
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    return ["reap", f"--{bed.kind}", "ml", *flags]
+    return ["reap", f"--{bed.kind}", "ml", "--only", "node-groups", *flags]
 
 
-def test_the_command(bed: Bed, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+Output = Callable[[], tuple[str, str]]
+
+
+@pytest.fixture
+def output(capsys: pytest.CaptureFixture[str]) -> Output:
+    def output() -> tuple[str, str]:
+        written = capsys.readouterr()
+        return written.out, written.err
+
+    return output
+
+
+def test_the_command(bed: Bed, arguments: list[str], output: Output) -> None:
     assert main(arguments) == 0
-    assert "No node group of the" in capsys.readouterr().out
+    told, warned = output()
+    assert "Nothing that kpo-multicluster made is left on the" in told
+    assert "Airflow was not asked which runs have ended" in warned
     asyncio.run(three(bed))
 
-    assert main([*arguments, "--run", "d/1", "--older-than", "6h"]) == 0
-    told = capsys.readouterr().out
-    assert "made for d/1; to go, as its run d/1 has ended" in told
-    assert "made for d/2; stays" in told
+    assert main([*arguments, "--run", "d/r1", "--older-than", "6h"]) == 0
+    told, _ = output()
+    assert "made for d/r1; to go, as its run d/r1 has ended" in told
+    assert "made for d/r2; stays" in told
     assert "other" not in told
     assert bed.emulated("one") is not None
 
-    assert main([*arguments, "--run", "d/1", "--delete", "--wait", "--json"]) == 0
-    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
-    assert found["one"]["deleted"] is True
-    assert found["two"]["deleted"] is False
+    assert main([*arguments, "--run", "d/r1", "--delete", "--wait", "--json"]) == 0
+    found = {one["name"]: one for one in json.loads(output()[0])}
+    assert found["one"]["removed"] is True
+    assert found["two"]["removed"] is False
     assert bed.emulated("one") is None
     assert bed.emulated("two") is not None
 
 
-def test_the_command_fails_when_something_stays(
-    eks_bed: Bed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_fails_when_something_stays(eks_bed: Bed, monkeypatch: pytest.MonkeyPatch, output: Output) -> None:
     connection = eks_bed.connections.get("cloud")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", connection.login or "")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", connection.password or "")
@@ -129,16 +220,20 @@ def test_the_command_fails_when_something_stays(
         monkeypatch.setenv(name, value)
     asyncio.run(three(eks_bed))
     eks_bed.fake.faults.refuse("DELETE .*/one", 403, "AccessDeniedException", "you may not")
-    command = ["reap", "--eks", "ml", "--region", "us-east-2"]
+    command = ["reap", "--eks", "ml", "--region", "us-east-2", "--only", "node-groups"]
 
-    assert main([*command, "--run", "d/1", "--delete"]) == 1
-    assert "NOT DELETED" in capsys.readouterr().out
+    assert main([*command, "--run", "d/r1", "--delete"]) == 1
+    assert "NOT REMOVED" in output()[0]
     assert main([*command, "--wait"]) == 2
+    output()
+    eks_bed.fake.faults.refuse("GET .*/node-groups", 403, "AccessDeniedException", "you may not look")
+    assert main(command) == 1
+    assert "you may not look" in output()[1]
 
 
 @pytest.mark.parametrize("span", ["6", "six hours", "-1h", ""])
-def test_a_span_that_is_none(span: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_span_that_is_none(span: str, output: Output) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["reap", "--eks", "ml", f"--older-than={span}"])
     assert caught.value.code == 2
-    assert "such as 90m, 6h or 2d" in capsys.readouterr().err
+    assert "such as 90m, 6h or 2d" in output()[1]

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,9 +23,7 @@ from kpo_multicluster.errors import (
     NodeGroupMismatchError,
     NodeGroupTimeoutError,
 )
-from kpo_multicluster.node_groups import waiting
 from kpo_multicluster.node_groups.placement import NODE_LABELS, placement_of
-from kpo_multicluster.node_groups.taints import Taint
 from kpo_multicluster.operators.gpu_nodes import gpu_nodes
 from kpo_multicluster.operators.node_groups import (
     CreateNodeGroupOperator,
@@ -38,89 +32,13 @@ from kpo_multicluster.operators.node_groups import (
 )
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.sensors.node_groups import NodeGroupSensor
-from kpo_multicluster.testing import EmbeddedCluster, NodeSpec, User
 from kpo_multicluster.testing.clouds.node_groups import ChangeKind, Trouble
-from kpo_multicluster.testing.clouds.node_groups import NodeGroup as Emulated
 
 from ..decorators.test_dags import database as database
 from ..decorators.test_dags import serialized
-from .conftest import CLIENT, SECRET, Bed
-
-TAINT = Taint("nvidia.com/gpu", "present")
-
-
-@dataclass
-class TaskInstance:
-    """What these tasks use of theirs."""
-
-    dag_id: str = "train"
-    run_id: str = "manual__2026-01-01T00:00:00+00:00"
-
-
-@dataclass
-class Scene:
-    """A cloud, and the cluster that its nodes join."""
-
-    bed: Bed
-    embedded: EmbeddedCluster
-
-    def nodes(self) -> list[str]:
-        return [node["metadata"]["name"] for node in self.embedded.objects("nodes")]
-
-    def gone(self, name: str = "gpu") -> bool:
-        """Whether a group is gone, or on its way."""
-        deadline = time.monotonic() + 30
-        while self.bed.emulated(name) is not None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return self.bed.emulated(name) is None
-
-
-@pytest.fixture
-def scene(bed: Bed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Scene]:
-    _hurry(monkeypatch)
-    connection = bed.connections.get("cloud")
-    content = {"conn_type": connection.conn_type, "extra": dict(connection.extra)}
-    content |= {"login": connection.login, "password": connection.password}
-    monkeypatch.setenv("AIRFLOW_CONN_CLOUD", json.dumps(content))
-    with EmbeddedCluster("ml", nodes=()) as embedded:
-        made = bed.fake.add_cluster("ml", cluster=embedded, **({"version": "1.34"} if bed.kind == "eks" else {}))
-        if bed.kind == "eks":
-            made.add_user("arn:aws:iam::111111111111:user/airflow", username="airflow")
-            embedded.add_user(User("airflow"))
-        elif bed.kind == "gke":
-            embedded.add_user(User("airflow@my-project.iam.gserviceaccount.com"))
-        else:
-            embedded.add_user(User(bed.fake.add_application(CLIENT, secret=SECRET).name))
-        bed.ref = made.ref(conn_id="cloud")
-        scene = Scene(bed, embedded)
-
-        def join(group: Emulated) -> None:
-            there = [name for name in scene.nodes() if name.startswith(f"{group.name}-")]
-            for number in range(len(there), group.count):
-                labels, taint = {NODE_LABELS[bed.kind]: group.name}, TAINT
-                taints = ({"key": taint.key, "value": taint.value, "effect": taint.effect},)
-                spec = NodeSpec(
-                    f"{group.name}-{number}", labels=labels, taints=taints, capacity={"nvidia.com/gpu": "1"}
-                )
-                embedded.add_node(spec)
-            for name in there[group.count :]:
-                embedded.remove_node(name)
-
-        def leave(group: Emulated) -> None:
-            for name in scene.nodes():
-                if name.startswith(f"{group.name}-"):
-                    embedded.remove_node(name)
-
-        bed.fake.node_groups.on_active, bed.fake.node_groups.on_deleting = join, leave
-        yield scene
-        bed.fake.node_groups.on_active = bed.fake.node_groups.on_deleting = lambda _: None
-
-
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kpo_multicluster.node_groups import lifecycle
-
-    made: Any = lifecycle.NodeGroups.__init__
-    monkeypatch.setitem(made.__kwdefaults__, "pace", waiting.Pace(0.02, 0.1))
+from .conftest import Bed
+from .scenes import TAINT, Scene, TaskInstance, create, run, spec
+from .scenes import scene as scene
 
 
 @pytest.fixture(params=["sync", "deferred"])
@@ -130,41 +48,6 @@ def execute(request: pytest.FixtureRequest) -> Callable[..., Any]:
         return run(operator, ti)
 
     return execute
-
-
-def run(operator: Any, ti: TaskInstance | None = None) -> Any:
-    """Executes a task, its trigger too, with everything that is stored gone through JSON."""
-    context: Any = {"ti": ti or TaskInstance()}
-    operator._cached_logger = logging.getLogger("task")
-    fresh = copy.deepcopy(operator)
-    try:
-        return operator.execute(context)
-    except TaskDeferred as deferred:
-        path, kwargs = deferred.trigger.serialize()
-        module, _, name = path.rpartition(".")
-        trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
-        trigger._log = logging.getLogger("task")
-        event = asyncio.run(first(trigger))
-        given = json.loads(json.dumps({"event": event.payload, **(deferred.kwargs or {})}))
-        fresh._cached_logger = logging.getLogger("task")
-        return fresh.resume_execution(deferred.method_name, given, context)
-
-
-async def first(trigger: Any) -> Any:
-    events = trigger.run()
-    try:
-        return await anext(events)
-    finally:
-        await events.aclose()
-
-
-def create(scene: Scene, **given: Any) -> CreateNodeGroupOperator:
-    arguments = {"task_id": "create", "cluster": scene.bed.ref, "spec": spec(scene), **given}
-    return CreateNodeGroupOperator(**arguments)
-
-
-def spec(scene: Scene, **given: Any) -> Any:
-    return scene.bed.spec(**{"desired_size": 2, "max_size": 3, "taints": (TAINT,), **given})
 
 
 def test_a_group_for_a_run(scene: Scene, execute: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,1 @@
+"""Finds what runs of DAGs have left behind on a cluster, node groups and pods, and removes it."""
