@@ -30,6 +30,7 @@ def get_provider_info() -> dict[str, Any]:
                     "kpo_multicluster.operators.aks",
                     "kpo_multicluster.operators.node_groups",
                     "kpo_multicluster.operators.gpu_nodes",
+                    "kpo_multicluster.operators.reap",
                 ],
             },
         ],

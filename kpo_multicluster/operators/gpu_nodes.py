@@ -107,7 +107,8 @@ def gpu_nodes(
         spec: of the group; without templates, as where the pods are to go must be known when the DAG is parsed.
         kubernetes_conn_id: an Airflow connection that names the cluster, in place of `cluster`.
         task_id: that of the three tasks begins with this; default the group's name.
-        expires_after_seconds: after which `kpo-multicluster reap` removes the group whatever else is the case.
+        expires_after_seconds: after which `kpo-multicluster reap` removes the group, unless it is told that its run is
+            still under way.
         **arguments: of both tasks, such as `deferrable`, `see_nodes`, `timeout_seconds`, `retries`.
 
     Raises:

@@ -28,7 +28,8 @@ class CreateNodeGroupOperator(NodeGroupTask):
     Args:
         spec: of the group: a `NodeGroupSpec`, or its fields, which may hold templates.
         adopt: take a group that was made for another run, or by someone else; False fails then.
-        expires_after_seconds: after which `kpo-multicluster reap` removes it whatever else is the case.
+        expires_after_seconds: after which `kpo-multicluster reap` removes it, unless it is told that its run is still
+            under way.
         **kwargs: of `NodeGroupTask` and of every operator.
 
     Raises:
