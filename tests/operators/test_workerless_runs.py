@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +17,7 @@ from airflow.sdk import DAG
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent
 
 from kpo_multicluster.airflow_names import STARTS_IN_TRIGGERER
-from kpo_multicluster.cluster import ClusterRef
+from kpo_multicluster.cluster import ClusterRef, kubeconfig
 from kpo_multicluster.operators import workerless as operators
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.operators.workerless import END_KEY
@@ -30,6 +34,7 @@ pytestmark = pytest.mark.skipif(not STARTS_IN_TRIGGERER, reason="needs Airflow 3
 Lines = Callable[[], list[str]]
 # Far beyond what anything takes; only a test that fails gets there.
 PATIENCE_SECONDS = 60.0
+MANY = 40
 
 
 class Workerless:
@@ -238,11 +243,70 @@ async def test_what_another_version_has_stored(lines: Lines, given: str) -> None
     assert isinstance(await ended(trigger), TaskFailedEvent)
 
 
-async def test_two_hundred_share_one_watch(cluster: EmbeddedCluster, workerless: Workerless) -> None:
-    """The requests of many grow by what each must ask for its own pod, and no more."""
-    workerless.task("sleep 5")
-    dag, count = stored_dag(workerless.operator.dag), 40
-    triggers = [started(workerless.operator, TriggererSide("task", run_id=f"run{n}"), dag) for n in range(count)]
+async def test_many_share_one_watch_and_no_dag(cluster: EmbeddedCluster, workerless: Workerless) -> None:
+    """Each asks for its own pod only; of what Airflow gave each, a copy of the whole DAG, nothing is kept."""
+    workerless.task("sleep 3")
+    dags = [stored_dag(workerless.operator.dag) for _ in range(MANY)]
+    triggers = [started(workerless.operator, TriggererSide("task", run_id=f"r{n}"), dag) for n, dag in enumerate(dags)]
+    left = [weakref.ref(dag) for dag in dags]
+    del dags
     events = await asyncio.gather(*map(ended, triggers))
     assert all(isinstance(event, TaskSuccessEvent) for event in events)
-    print(cluster.requests.counts())
+    gc.collect()
+    assert [dag for dag in left if dag() is not None] == []
+    counts = cluster.requests.counts()
+    # At the beginning a look for the pod of an earlier try, at the end one at its own; one watch for all.
+    assert {verb: counts[verb] for verb in ("watch", "create", "log", "delete")} == {
+        "watch": 1,
+        **dict.fromkeys(("create", "log", "delete"), MANY),
+    }
+    assert counts["list"] + counts["get"] <= 2.5 * MANY
+    cluster.wait_until(gone, timeout_seconds=PATIENCE_SECONDS)
+
+
+async def test_a_user_who_ends_the_task_while_its_pod_is_created(
+    cluster: EmbeddedCluster, workerless: Workerless
+) -> None:
+    trigger = workerless.trigger(workerless.task("sleep 3000"))
+    with cluster.faults.delay("^create ", 1) as fault:
+        async with running(trigger) as task:
+            await asyncio.to_thread(fault.wait, timeout_seconds=PATIENCE_SECONDS)
+            task.cancel("__airflow_user_action__")
+            await asyncio.gather(task, return_exceptions=True)
+            await trigger.on_kill()
+    await until(lambda: not cluster.pods())
+
+
+async def test_a_triggerer_that_ends_while_the_pod_is_created_leaves_it_to_the_next(
+    cluster: EmbeddedCluster, workerless: Workerless
+) -> None:
+    ti = workerless.task("sleep 1")
+    with cluster.faults.delay("^create ", 1) as fault:
+        async with running(workerless.trigger(ti)):
+            await asyncio.to_thread(fault.wait, timeout_seconds=PATIENCE_SECONDS)
+    assert isinstance(await ended(workerless.trigger(ti)), TaskSuccessEvent)
+    assert cluster.requests.counts()["delete"] == 1
+    cluster.wait_until(gone)
+
+
+async def test_a_time_limit(cluster: EmbeddedCluster, workerless: Workerless, lines: Lines) -> None:
+    ti = workerless.task("echo begun; sleep 3000", execution_timeout=timedelta(seconds=30))
+    trigger = workerless.trigger(ti)
+    # As Airflow says when the limit is up, which counts from the start of the try.
+    trigger.timeout_after = datetime.now(timezone.utc) + timedelta(seconds=4)
+    assert isinstance(await ended(trigger), TaskFailedEvent)
+    assert any("ran longer than its execution_timeout, 0:00:30" in line for line in lines())
+    await until(lambda: not cluster.pods())
+
+
+async def test_a_cluster_that_is_away(workerless: Workerless, lines: Lines, config: Path, tmp_path: Path) -> None:
+    ti = workerless.task("true", cluster=kubeconfig(str(tmp_path / "absent")))
+    assert isinstance(await ended(workerless.trigger(ti)), TaskFailedEvent)
+    assert any(str(tmp_path / "absent") in line for line in lines())
+
+
+def test_where_airflow_runs_it_in_one_process_all_the_same(workerless: Workerless) -> None:
+    """As `dag.test()` does."""
+    ti = workerless.task("echo 5 > /airflow/xcom/return.json", do_xcom_push=True)
+    assert quiet(workerless.operator).execute({"ti": ti}) == 5
+    assert END_KEY not in ti.pushed
