@@ -14,6 +14,22 @@ from kpo_multicluster.errors import ConfigurationError, MissingExtraError
 DEFAULT_SESSION_NAME = "kpo-multicluster"
 _PROVIDER = "install apache-airflow-providers-amazon, whose hook is then used"
 _TOKEN_FILE_FEDERATION = "file"
+# Extra fields of a connection that `connection_login` reads, and those that have nothing to do with AWS credentials.
+_READ_FIELDS = (
+    "assume_role_kwargs",
+    "assume_role_method",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "endpoint_url",
+    "external_id",
+    "profile_name",
+    "region_name",
+    "role_arn",
+    "service_config",
+    "verify",
+)
+_OTHER_FIELDS = ("cluster",)
 _VARIABLES = {
     "profile": ("AWS_DEFAULT_PROFILE", "AWS_PROFILE"),
     "config_file": ("AWS_CONFIG_FILE",),
@@ -118,8 +134,14 @@ def environment_login(env: Mapping[str, str], *, source: str, profile: str | Non
     return AwsLogin(source, make, region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION"))
 
 
+def is_plain(connection: CloudConnection) -> bool:
+    """Whether a connection of type `aws` says all by its own fields: keys or boto3's own chain, and a role by them."""
+    unread = connection.others((*_READ_FIELDS, *_OTHER_FIELDS))
+    return not unread and connection.get("assume_role_method") in (None, "assume_role")
+
+
 def connection_login(connection: CloudConnection) -> AwsLogin:
-    """An Airflow connection of type `aws`, by its own fields; for where the amazon provider is not installed.
+    """An Airflow connection of type `aws`, by its own fields.
 
     Raises:
         ConfigurationError: the connection is of another type, or needs that provider.

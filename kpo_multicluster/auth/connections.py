@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -99,6 +99,11 @@ class CloudConnection:
             return value
         raise ConfigurationError(f"The {self.where(name)} must be a JSON object: correct it there.")
 
+    def others(self, known: Iterable[str]) -> list[str]:
+        """Names of the extra fields that are filled in and not among `known`, without their prefix; sorted."""
+        names = {key.removeprefix(self._prefix) for key in self.extra}
+        return sorted(name for name in names - set(known) if self.get(name) is not None)
+
     @property
     def _prefix(self) -> str:
         return f"extra__{self.conn_type}__"
@@ -116,7 +121,7 @@ class Connections(Protocol):
         ...
 
     def aws_login(self, conn_id: str, region: str | None) -> AwsLogin | None:
-        """How Airflow's own library of AWS connections logs in with it; None where that is not installed.
+        """How Airflow's own library of AWS connections logs in with it; None where that is not installed or needed.
 
         Raises:
             ConfigurationError: there is no such connection.

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import urlsplit
+from typing import Any
 
 from kpo_multicluster.auth.access import Token
 from kpo_multicluster.auth.aws_logins import botocore_session
@@ -149,7 +149,7 @@ def _partition(region: str) -> str | None:
     from botocore.exceptions import BotoCoreError
 
     try:
-        return str(botocore_session({}).get_partition_for_region(region))
+        return str(_endpoints().get_partition_for_region(region))
     except BotoCoreError:
         return None
 
@@ -157,22 +157,22 @@ def _partition(region: str) -> str | None:
 @lru_cache(maxsize=64)
 def _host(region: str, *, fips: bool = False, dual_stack: bool = False) -> str | None:
     """The STS host of a region and its variants; None where botocore knows of none."""
-    # Neither this setting nor an endpoint of the environment has a say in what EKS accepts.
-    session = botocore_session({"sts_regional_endpoints": "regional"})
-    from botocore import UNSIGNED
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
     if _partition(region) is None:
         return None
-    config = Config(
-        signature_version=UNSIGNED,
-        use_fips_endpoint=fips,
-        use_dualstack_endpoint=dual_stack,
-        ignore_configured_endpoint_urls=True,
-    )
     try:
-        client = session.create_client("sts", region_name=region, config=config)
+        found = _endpoints().construct_endpoint(
+            "sts", region, use_fips_endpoint=fips, use_dualstack_endpoint=dual_stack
+        )
     except BotoCoreError:
         return None
-    return urlsplit(str(client.meta.endpoint_url)).netloc
+    return str(found["hostname"]) if found else None
+
+
+@lru_cache(maxsize=1)
+def _endpoints() -> Any:
+    from botocore.regions import EndpointResolver
+
+    # Not asked of a client: one takes long to make, and heeds settings that have no say in what EKS accepts.
+    return EndpointResolver(botocore_session({}).get_component("data_loader").load_data("endpoints"))

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from kpo_multicluster.airflow_names import AirflowException, AirflowNotFoundException, airflow_connection
+from kpo_multicluster.airflow_names import AirflowException, AirflowNotFoundException, airflow_connection, conf
 from kpo_multicluster.auth.connections import CloudConnection
 from kpo_multicluster.errors import ConfigurationError, CredentialError
 from kpo_multicluster.hooks.fields import connection_fields
@@ -41,9 +41,10 @@ class AirflowConnections:
             ) from None
 
     def aws_login(self, conn_id: str, region: str | None) -> AwsLogin | None:
-        """How the amazon provider logs in with a connection of type `aws`; None where it is not installed.
+        """How the amazon provider logs in with a connection of type `aws`; None where it is not installed or needed.
 
-        It knows more ways than the connection's own fields tell, such as SAML, and session factories of one's own.
+        It knows more ways than keys and roles, such as SAML, and session factories of one's own. Its import and its
+        sessions take as long as all the rest, so it is left alone where a connection says everything by itself.
 
         Args:
             conn_id: of the connection.
@@ -56,8 +57,10 @@ class AirflowConnections:
             return None
         connection = self.get(conn_id)
         connection.check_type("aws")
-        from kpo_multicluster.auth.aws_logins import AwsLogin
+        from kpo_multicluster.auth.aws_logins import AwsLogin, is_plain
 
+        if is_plain(connection) and not conf.get("aws", "session_factory", fallback=None):
+            return None
         base: Any = import_module(f"{_AMAZON}.aws.hooks.base_aws")
         hook = base.AwsGenericHook(aws_conn_id=conn_id, region_name=region)
         try:

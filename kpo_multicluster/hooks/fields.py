@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,11 +45,6 @@ class ConnectionFields(CloudConnection):
             ConfigurationError: it is neither.
         """
         return as_flag(self.get(name), self.where(name))
-
-    def others(self, known: Iterable[str]) -> list[str]:
-        """Names of the extra fields that are filled in and not among `known`, without their prefix; sorted."""
-        names = {key.removeprefix(self._prefix) for key in self.extra}
-        return sorted(name for name in names - set(known) if self.get(name) is not None)
 
     @property
     def _prefix(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kpo_multicluster.auth import registry
+from kpo_multicluster.auth import aws_logins, registry
 from kpo_multicluster.auth.access import ClusterAccess, TokenSource
 from kpo_multicluster.clouds import eks, gke
 from kpo_multicluster.errors import ConfigurationError, CredentialError
@@ -35,6 +35,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setattr(edge, "_AMAZON", "no_such_module")
     elif not AMAZON:
         pytest.skip("the amazon provider is not installed")
+    else:
+        monkeypatch.setattr(aws_logins, "is_plain", lambda connection: False)
     return str(request.param)
 
 
@@ -116,6 +118,30 @@ def test_a_role_that_is_refused(way: str, aws: Any, connection: Callable[..., No
     with pytest.raises(CredentialError, match="trust policy") as caught:
         registry.resolve(eks("gpu", conn_id="aws_remote"), connections=AirflowConnections())
     assert "aws_remote" in str(caught.value) or "user/airflow could not assume" in str(caught.value)
+
+
+@needs_amazon
+def test_the_provider_is_asked_only_for_what_it_alone_knows(
+    aws: Any, connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = AirflowConnections()
+    plain: dict[str, Any] = {
+        "role_arn": ROLE_B,
+        "external_id": "x",
+        "verify": False,
+        "cluster": {"cluster_name": "gpu"},
+    }
+    for extra in ({}, plain, {"extra__aws__role_arn": ROLE_B}, {"assume_role_method": "assume_role"}):
+        connection(**extra)
+        assert connections.aws_login("aws_remote", None) is None
+    for extra in ({"session_kwargs": {"aws_session_token": "t"}}, {"config_kwargs": {"connect_timeout": 9}}):
+        connection(**extra)
+        assert connections.aws_login("aws_remote", None) is not None
+    connection()
+    monkeypatch.setenv(
+        "AIRFLOW__AWS__SESSION_FACTORY", "airflow.providers.amazon.aws.hooks.base_aws.BaseSessionFactory"
+    )
+    assert connections.aws_login("aws_remote", None) is not None
 
 
 @needs_amazon
