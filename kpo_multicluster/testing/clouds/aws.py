@@ -130,10 +130,12 @@ class FakeAws(EmulatedCloud):
 
     def stop(self) -> None:
         """Stops it. Harmless when it is not running."""
-        super().stop()
-        if self._eks is not None:
-            self._eks.stop()
-            self._eks = None
+        try:
+            super().stop()
+        finally:
+            if self._eks is not None:
+                self._eks.stop()
+                self._eks = None
 
     @property
     def endpoints(self) -> dict[str, str]:

@@ -96,8 +96,9 @@ class JoinedNodes:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(cancel_futures=True)
-        for group in list(self._there):
-            self._leave(group, self._there[group], drain=False)
+        with self._lock:
+            left = [(group, node) for group, nodes in self._there.items() for node in nodes]
+        _for_each(lambda each: self._leave(*each, drain=False), left)
 
     def _adapt(self, group: GroupKey, turn: threading.Lock) -> None:
         with turn:
@@ -105,7 +106,8 @@ class JoinedNodes:
                 # What was wanted last counts, whoever's turn comes first.
                 host, wanted = self._wanted[group]
                 there = list(self._there.get(group, ()))
-            self._leave(group, [node for node in there if node.name not in wanted], drain=True)
+            leaving = [node for node in there if node.name not in wanted]
+            _for_each(lambda node: self._leave(group, node, drain=True), leaving)
             known = {node.name for node in there}
             self._join(group, host, [spec for name, spec in wanted.items() if name not in known])
 
@@ -117,18 +119,15 @@ class JoinedNodes:
 
         _for_each(join, specs)
 
-    def _leave(self, group: GroupKey, nodes: Iterable[_Node], *, drain: bool) -> None:
-        def leave(node: _Node) -> None:
-            # Someone may have ended it, or stopped the cluster with all its nodes.
-            with suppress(KeyError, ConfigurationError):
-                if drain:
-                    with suppress(TimeoutError):
-                        node.host.drain_node(node.name, timeout_seconds=self.drain_seconds)
-                node.host.remove_node(node.name)
-            with self._lock:
-                self._there[group].remove(node)
-
-        _for_each(leave, list(nodes))
+    def _leave(self, group: GroupKey, node: _Node, *, drain: bool) -> None:
+        # Someone may have ended it, or stopped the cluster with all its nodes.
+        with suppress(KeyError, ConfigurationError):
+            if drain:
+                with suppress(TimeoutError):
+                    node.host.drain_node(node.name, timeout_seconds=self.drain_seconds)
+            node.host.remove_node(node.name)
+        with self._lock:
+            self._there[group].remove(node)
 
 
 def _for_each(work: Callable[[T], None], items: Iterable[T]) -> None:

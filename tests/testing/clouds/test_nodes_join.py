@@ -18,6 +18,7 @@ from kpo_multicluster.testing.clouds.node_groups import HOOK_FAILED, LEAVE_FAILE
 from kpo_multicluster.testing.clouds.node_plans import aks_nodes, eks_nodes
 
 from ..server_side import client_of
+from .traces import children
 
 GPU = "nvidia.com/gpu"
 TAINT = {"key": "team", "value": "ml", "effect": "NoSchedule"}
@@ -105,6 +106,9 @@ class Host:
             raise KeyError(name)
         self.nodes.remove(name)
 
+    def refuse(self, name: str) -> None:
+        raise OSError("no power")
+
 
 @pytest.fixture
 def host() -> Host:
@@ -146,12 +150,14 @@ def test_nodes_of_each_cloud(
         "aks": (azure, azure.add_cluster("ml"), AKS, 2),
     }
     cloud, cluster, spec, count = clouds[kind]
+    processes = children().keys()
     cloud.nodes_join(cluster, embedded)
 
     assert made(cloud, cluster, count, spec).stage is Stage.ACTIVE
 
     joined = nodes(embedded)
     assert len(joined) == 2
+    assert len(children()) == len(processes) + 2
     assert set(cloud.node_groups.nodes_of(cluster.id, "gpus")) == set(joined)
     for node in joined.values():
         labels = node["metadata"]["labels"]
@@ -175,6 +181,7 @@ def test_nodes_of_each_cloud(
     assert cloud.node_groups.of(cluster.id) == ()
     assert nodes(embedded) == {}
     assert len(embedded.objects("nodes")) == 1
+    assert children().keys() == processes
 
 
 async def test_its_pods_are_evicted_before_a_node_ends(azure: FakeAzure, embedded: EmbeddedCluster) -> None:
@@ -288,6 +295,19 @@ def test_a_group_in_trouble_has_no_nodes(pools: tuple[FakeAzure, str], host: Hos
     azure, key = pools
     azure.node_groups.fail_next(ChangeKind.CREATE, Trouble("QuotaExceeded", "no"))
     assert made(azure, key).stage is Stage.CREATE_FAILED
+    assert host.nodes == []
+
+
+def test_a_node_that_cannot_be_ended_does_not_keep_the_others(host: Host) -> None:
+    stuck = Host()
+    azure = FakeAzure().start()
+    for name, its_host in (("stuck", stuck), ("well", host)):
+        cluster = azure.add_cluster(name)
+        azure.nodes_join(cluster, its_host)
+        made(azure, cluster)
+    stuck.remove_node = stuck.refuse  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no power"):
+        azure.stop()
     assert host.nodes == []
 
 
