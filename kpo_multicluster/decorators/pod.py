@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
-from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+from airflow.sdk.bases.decorator import TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 
 from kpo_multicluster.airflow_names import Context
+from kpo_multicluster.decorators.decorated_pod import COMMAND, DecoratedPodOperator
 from kpo_multicluster.decorators.function_source import source_of
 from kpo_multicluster.decorators.payload import BOOTSTRAP, SERIALIZERS, payload
 from kpo_multicluster.errors import ConfigurationError
@@ -34,10 +34,9 @@ __all__ = ["PodFunctionOperator", "pod_task"]
 _SENT_CONTEXT = frozenset(
     {"ds", "ds_nodash", "params", "run_id", "task_instance_key_str", "ts", "ts_nodash", "ts_nodash_with_tz"}
 )
-_OWN_COMMAND = ("cmds", "arguments")
 
 
-class PodFunctionOperator(DecoratedOperator, KubernetesPodOperator):
+class PodFunctionOperator(DecoratedPodOperator):
     """What a function decorated with `@task.pod` becomes.
 
     Args:
@@ -57,13 +56,9 @@ class PodFunctionOperator(DecoratedOperator, KubernetesPodOperator):
     template_fields: Sequence[str] = (
         "op_args",
         "op_kwargs",
-        *(name for name in KubernetesPodOperator.template_fields if name not in _OWN_COMMAND),
+        *(name for name in KubernetesPodOperator.template_fields if name not in COMMAND),
     )
-    template_fields_renderers = {
-        **DecoratedOperator.template_fields_renderers,
-        **KubernetesPodOperator.template_fields_renderers,
-    }
-    shallow_copy_attrs: Sequence[str] = ("python_callable", *KubernetesPodOperator.shallow_copy_attrs)
+    _rather = "the function is what runs. Use @task.pod_cmd for a command."
 
     def __init__(
         self,
@@ -74,12 +69,6 @@ class PodFunctionOperator(DecoratedOperator, KubernetesPodOperator):
         do_xcom_push: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        given = [name for name in _OWN_COMMAND if kwargs.get(name) is not None]
-        if given:
-            raise ConfigurationError(
-                f"@task.pod does not take {' and '.join(given)}: the function is what runs. Use @task.pod_cmd for a "
-                "command."
-            )
         check_kind_of("python", python, str, "the name or path of an interpreter in the image")
         check_one_of("serializer", serializer, SERIALIZERS)
         source = source_of(python_callable, self.custom_operator_name)
@@ -94,11 +83,6 @@ class PodFunctionOperator(DecoratedOperator, KubernetesPodOperator):
         )
         if not kwargs.get("_airflow_mapped_validation_only"):
             self._check_context_keys()
-
-    @property
-    def is_async(self) -> bool:
-        """False: an async function runs in the pod, not here."""
-        return False
 
     def _unbound_context_keys(self) -> set[str]:
         """Parameters of the function that name something of the task's context, and are not given."""
@@ -133,14 +117,13 @@ class PodFunctionOperator(DecoratedOperator, KubernetesPodOperator):
 
     def _pod_arguments(self) -> PodArguments:
         arguments = super()._pod_arguments()
-        return replace(
+        return self._replacing(
             arguments,
+            COMMAND,
             # Unbuffered: a line is to be seen when it is printed.
             cmds=[self.python, "-u", "-c", BOOTSTRAP],
             arguments=[],
             pod_runtime_info_envs=[*(arguments.pod_runtime_info_envs or ()), *self._sent],
-            # They replace what a template says also where they are empty.
-            given=(arguments.given or frozenset()) | set(_OWN_COMMAND),
         )
 
 

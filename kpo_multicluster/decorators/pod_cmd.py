@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+from airflow.sdk.bases.decorator import TaskDecorator, task_decorator_factory
 
 from kpo_multicluster.airflow_names import Context
+from kpo_multicluster.decorators.decorated_pod import COMMAND, DecoratedPodOperator
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.operators.checks import check_kind_of
 from kpo_multicluster.operators.pod import KubernetesPodOperator
@@ -25,10 +25,8 @@ from kpo_multicluster.raised import as_airflow
 
 __all__ = ["PodCommandOperator", "pod_cmd_task"]
 
-_GENERATED = ("cmds", "arguments")
 
-
-class PodCommandOperator(DecoratedOperator, KubernetesPodOperator):
+class PodCommandOperator(DecoratedPodOperator):
     """What a function decorated with `@task.pod_cmd` becomes.
 
     Args:
@@ -45,27 +43,12 @@ class PodCommandOperator(DecoratedOperator, KubernetesPodOperator):
     # What was run is to be seen among the task's rendered fields.
     overwrite_rtif_after_execution = True
     template_fields: Sequence[str] = ("op_args", "op_kwargs", *KubernetesPodOperator.template_fields)
-    template_fields_renderers = {
-        **DecoratedOperator.template_fields_renderers,
-        **KubernetesPodOperator.template_fields_renderers,
-    }
-    shallow_copy_attrs: Sequence[str] = ("python_callable", *KubernetesPodOperator.shallow_copy_attrs)
+    _rather = "return the command from the function, or with args_only=True the arguments of the image's entrypoint."
 
     def __init__(self, *, python_callable: Callable[..., Any], args_only: bool = False, **kwargs: Any) -> None:
-        given = [name for name in _GENERATED if kwargs.get(name) is not None]
-        if given:
-            raise ConfigurationError(
-                f"@task.pod_cmd does not take {' and '.join(given)}: return the command from the function, or with "
-                "args_only=True the arguments of the image's entrypoint."
-            )
         check_kind_of("args_only", args_only, bool, "True or False")
         self.args_only = args_only
         super().__init__(python_callable=python_callable, **kwargs)
-
-    @property
-    def is_async(self) -> bool:
-        """False: the task itself waits for its pod."""
-        return False
 
     def execute(self, context: Context) -> Any:
         """Asks the function for the command, and runs it; returns the pod's XCom result if `do_xcom_push` is set."""
@@ -98,10 +81,7 @@ class PodCommandOperator(DecoratedOperator, KubernetesPodOperator):
         return {name: value for name, value in everything.items() if name not in placed}
 
     def _pod_arguments(self) -> PodArguments:
-        arguments = super()._pod_arguments()
-        generated = _GENERATED[1:] if self.args_only else _GENERATED
-        # They replace what a template says also where they are empty.
-        return replace(arguments, given=(arguments.given or frozenset()) | set(generated))
+        return self._replacing(super()._pod_arguments(), COMMAND[1:] if self.args_only else COMMAND)
 
 
 def _told(command: Any) -> str:

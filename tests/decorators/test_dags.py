@@ -96,10 +96,11 @@ def test_from_task_to_task(tested: Callable[[DAG], dict[str, Any]], where: Where
     assert found["transform.pod_name"].startswith("transform-")
 
 
-def test_mapped(tested: Callable[[DAG], dict[str, Any]], where: Where) -> None:
-    with DAG("mapped_pods", schedule=None) as dag:
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_mapped(tested: Callable[[DAG], dict[str, Any]], where: Where, deferrable: bool) -> None:
+    with DAG(f"mapped_pods_{deferrable}", schedule=None) as dag:
 
-        @task.pod(xcom_transport="termination-message", **where)
+        @task.pod(xcom_transport="termination-message", deferrable=deferrable, **where)
         def square(number: int, offset: int = 0) -> int:
             return number * number + offset
 

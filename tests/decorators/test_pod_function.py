@@ -64,7 +64,7 @@ def test_deferred(where: Where) -> None:
         return number * 23
 
     operator = quiet(made(f, {**where, "deferrable": True}, 2).operator)
-    assert execute_deferred(operator, {"ti": FakeTaskInstance()}) == 46
+    assert execute_deferred(operator, {"ti": FakeTaskInstance("f")}) == 46
 
 
 def test_a_result_that_is_asked_for_and_turns_out_to_be_none(where: Where, run: Run) -> None:
