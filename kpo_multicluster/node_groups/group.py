@@ -147,6 +147,10 @@ _STEPS = (
         "Machines started and did not join the cluster: check that their role may join it, and that their network "
         "reaches the API server.",
     ),
+    (
+        ("instancetypedoesnotexist", "vmsizenotsupported"),
+        "There is no such machine type there: correct machine_types, or name other subnets or zones.",
+    ),
     (("freeaddresses",), "The subnets have no free addresses left: name larger ones."),
 )
 

@@ -12,6 +12,7 @@ import pytest
 from kpo_multicluster.errors import ConfigurationError, NodeGroupFailedError
 from kpo_multicluster.node_groups.spec import Gpu
 from kpo_multicluster.node_groups.taints import Taint
+from kpo_multicluster.testing.clouds.node_groups import ChangeKind, Trouble
 
 from .conftest import LIMIT_SECONDS, Bed
 
@@ -63,20 +64,6 @@ async def test_an_ami_type_that_eks_does_not_have(eks_bed: Bed) -> None:
     with pytest.raises(ConfigurationError, match=r"which EKS does not have; it has .*AL2023_x86_64_NVIDIA"):
         await eks_bed.open().ensure(eks_bed.spec(options=options))
     assert eks_bed.emulated() is None
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "kind"),
-    [
-        (400, "InvalidParameterException", ConfigurationError),
-        (400, "InvalidRequestException", ConfigurationError),
-        (400, "ResourceLimitExceededException", NodeGroupFailedError),
-    ],
-)
-async def test_what_eks_refuses(eks_bed: Bed, status: int, code: str, kind: type[Exception]) -> None:
-    eks_bed.fake.faults.refuse("POST .*/node-groups$", status, code, "The subnet 'subnet-a' does not exist")
-    with pytest.raises(kind, match=f"{code}: The subnet 'subnet-a' does not exist"):
-        await eks_bed.open().ensure(eks_bed.spec())
 
 
 # -- GKE ---------------------------------------------------------------------------------------------------------------
@@ -165,7 +152,47 @@ async def test_a_pool_that_changed_since_it_was_read(aks_bed: Bed) -> None:
     assert aks_bed.count() == 2
 
 
-# -- two of them -------------------------------------------------------------------------------------------------------
+# -- more than one of them ---------------------------------------------------------------------------------------------
+
+
+REFUSALS = [
+    ("eks", "InvalidParameterException", "The following supplied instance types do not exist: [g5.tiny]"),
+    ("eks", "InvalidParameterException", "The role with name nodes cannot be found"),
+    ("eks", "InvalidRequestException", "The subnet 'subnet-a' does not exist"),
+    ("gke", "INVALID_ARGUMENT", "Machine type with name 'g2-tiny' does not exist in zone 'europe-west1-b'"),
+    ("gke", "INVALID_ARGUMENT", "Accelerator type 'nvidia-l4' does not exist in zone 'europe-west1-b'"),
+    ("gke", "INVALID_ARGUMENT", "Service account 'nodes@my-project.iam.gserviceaccount.com' does not exist"),
+    ("aks", "VMSizeNotSupported", "The VM size 'Standard_Tiny' is not allowed in location 'westeurope'"),
+    ("aks", "InvalidResourceReference", "The subnet 'nodes' was not found"),
+]
+
+
+@pytest.mark.parametrize(("kind", "code", "message"), REFUSALS)
+async def test_what_only_the_cloud_knows_to_be_wrong(
+    request: pytest.FixtureRequest, kind: str, code: str, message: str
+) -> None:
+    bed: Bed = request.getfixturevalue(f"{kind}_bed")
+    place = {"eks": "POST .*/node-groups$", "gke": "POST .*/nodePools$", "aks": "PUT .*/agentPools/gpu$"}[kind]
+    bed.fake.faults.refuse(place, 400, code, message)
+    with pytest.raises(ConfigurationError, match=rf"{code}: {re.escape(message)}.* Correct what {kind.upper()[:1]}"):
+        await bed.open().ensure(bed.spec())
+    assert bed.emulated() is None
+
+
+async def test_a_quota_of_eks(eks_bed: Bed) -> None:
+    code, text = "ResourceLimitExceededException", "Nodegroup limit exceeded"
+    eks_bed.fake.faults.refuse("POST .*/node-groups$", 400, code, text)
+    with pytest.raises(NodeGroupFailedError, match=f"{code}: {text}.*Have the quota of EKS raised"):
+        await eks_bed.open().ensure(eks_bed.spec())
+
+
+async def test_a_machine_type_that_is_found_out_late(eks_bed: Bed) -> None:
+    groups = eks_bed.open()
+    trouble = Trouble("Ec2InstanceTypeDoesNotExist", "One or more of your instance types do not exist")
+    eks_bed.fake.node_groups.fail_next(ChangeKind.CREATE, trouble)
+    ensured = await groups.ensure(eks_bed.spec(), run="d/1")
+    with pytest.raises(NodeGroupFailedError, match=r"no such machine type.*correct machine_types"):
+        await groups.until_active(ensured.change, timeout_seconds=LIMIT_SECONDS)
 
 
 @pytest.mark.parametrize("kind", ["gke", "aks"])
