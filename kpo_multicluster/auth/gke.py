@@ -19,8 +19,8 @@ from kpo_multicluster.auth.gke_cluster import (
     look_up,
 )
 from kpo_multicluster.auth.gke_refusal import GkeFacts, explainer
-from kpo_multicluster.auth.google_credentials import SCOPES, GoogleLogin, fetch_token
-from kpo_multicluster.auth.google_files import adc_path, file_reader, parsed
+from kpo_multicluster.auth.google_credentials import SCOPES, GoogleLogin, GoogleTokens
+from kpo_multicluster.auth.google_files import adc_path, checked, file_reader, parsed
 from kpo_multicluster.auth.server import server_fault
 from kpo_multicluster.auth.tls import check_ca
 from kpo_multicluster.clouds import check_gke, gke_path
@@ -95,11 +95,11 @@ class GkeResolver:
 
 class _Tokens:
     def __init__(self, login: GoogleLogin, clock: Callable[[], float]) -> None:
-        self._login, self._clock = login, clock
+        self._tokens = GoogleTokens(login, clock=clock)
         self.email: str | None = None
 
     def fetch(self) -> Token:
-        made = fetch_token(self._login, clock=self._clock)
+        made = self._tokens.fetch()
         self.email = made.email
         return made.token
 
@@ -163,7 +163,7 @@ def _connection_reader(connection: CloudConnection) -> Callable[[], Mapping[str,
         return None
     value, source = connection.get(given[0]), f"field {given[0]!r} of {connection.source}"
     if isinstance(value, Mapping):
-        return lambda: value
+        return lambda: checked(value, source=source)
     text = connection.text(given[0]) or ""
     if text.lstrip().startswith("{") or given[0] == "keyfile_dict":
         return lambda: parsed(text, source=source)

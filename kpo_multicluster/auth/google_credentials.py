@@ -1,7 +1,7 @@
 """Google credentials: a key, a federated identity or what this process runs as, and whom it impersonates.
 
 Each token is made by credentials that are read anew, so a key that is replaced where it is kept is taken up, and no
-lock or connection of the library outlives the call or is carried across a fork.
+lock or connection of the library outlives the call or is carried across a fork. What of them is kept is a parsed key.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ SCOPES = (CLOUD_PLATFORM, "https://www.googleapis.com/auth/userinfo.email")
 FEATURE, EXTRA = "A cluster of GKE", "gke"
 _TOKEN_TIMEOUT_SECONDS = 30.0
 _TEXT_LIMIT = 300
+# What the library raises of a credential file that is none; a message may quote it.
+_MALFORMED = (AttributeError, OSError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,58 @@ class GoogleToken:
 
 
 def fetch_token(login: GoogleLogin, *, clock: Callable[[], float] = time.time) -> GoogleToken:
-    """A new token; may block.
+    """One token; may block. Who needs a second keeps a `GoogleTokens`.
 
     Raises:
         MissingExtraError: google-auth is not installed.
         CredentialError: Google gave none, or could not be reached.
     """
+    return GoogleTokens(login, clock=clock).fetch()
+
+
+class GoogleTokens:
+    """Makes the tokens of one login.
+
+    Args:
+        login: whose.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, login: GoogleLogin, *, clock: Callable[[], float] = time.time) -> None:
+        self._login = login
+        self._clock = clock
+        self._key = _Key()
+
+    def fetch(self) -> GoogleToken:
+        """A new token; may block.
+
+        Raises:
+            MissingExtraError: google-auth is not installed.
+            CredentialError: Google gave none, or could not be reached.
+        """
+        return _fetch(self._login, self._key, self._clock)
+
+
+class _Key:
+    """A service account's key as it was read last: to parse one takes longer than all else that a token needs."""
+
+    def __init__(self) -> None:
+        self._held: tuple[int, Mapping[str, Any], Any] | None = None
+
+    def credentials(self, info: Mapping[str, Any], scopes: list[str]) -> Any:
+        held, process = self._held, os.getpid()
+        if held is None or held[:2] != (process, info):
+            # Keys pasted into forms come with their line ends spelled out.
+            key = str(info.get("private_key", "")).replace("\\n", "\n")
+            made = _module("oauth2.service_account").Credentials.from_service_account_info(
+                {**info, "private_key": key}, scopes=scopes
+            )
+            self._held = held = (process, info, made)
+        # A copy, for one token: it shares the key alone.
+        return held[2].with_scopes(scopes)
+
+
+def _fetch(login: GoogleLogin, key: _Key, clock: Callable[[], float]) -> GoogleToken:
     _check_installed()
     from google.auth.exceptions import GoogleAuthError
     from google.auth.transport.requests import Request
@@ -82,9 +130,9 @@ def fetch_token(login: GoogleLogin, *, clock: Callable[[], float] = time.time) -
 
         final = True
         try:
-            credentials = _impersonated(_own(login), login)
+            credentials = _impersonated(_own(login, key), login)
             credentials.refresh(timed)
-        except (ValueError, OSError) as error:  # of a key that is none; its message may quote it
+        except _MALFORMED as error:
             fault = (
                 f"The Google credentials from {login.source} cannot be used ({type(error).__name__}): they are not a "
                 "complete credential file of Google's. Download the key or configuration anew."
@@ -96,33 +144,30 @@ def fetch_token(login: GoogleLogin, *, clock: Callable[[], float] = time.time) -
     raise CredentialError(fault, final=final)
 
 
-def _own(login: GoogleLogin) -> Any:
+def _own(login: GoogleLogin, key: _Key) -> Any:
     if login.read is not None:
-        return _load(login.read(), login)
+        return _load(login.read(), login, key)
     path = adc_path(login.environ)
     if path is not None:
-        return _load(file_reader(path, source="Application Default Credentials")(), login)
+        return _load(file_reader(path, source="Application Default Credentials")(), login, key)
     import google.auth
 
     credentials, _ = google.auth.default(scopes=login.scopes)
     return credentials
 
 
-def _load(info: Mapping[str, Any], login: GoogleLogin) -> Any:
-    kind, scopes = info["type"], list(login.scopes)
+def _load(info: Mapping[str, Any], login: GoogleLogin, key: _Key) -> Any:
+    kind, scopes = info.get("type"), list(login.scopes)
     if kind == "service_account":
-        # Keys pasted into forms come with their line ends spelled out.
-        key = str(info.get("private_key", "")).replace("\\n", "\n")
-        credentials = _module("oauth2.service_account").Credentials
-        return credentials.from_service_account_info({**info, "private_key": key}, scopes=scopes)
+        return key.credentials(info, scopes)
     if kind == "authorized_user":
         return _module("oauth2.credentials").Credentials.from_authorized_user_info(info, scopes)
     if kind == "external_account_authorized_user":
-        return _module("auth.external_account_authorized_user").Credentials.from_info(info, scopes=scopes)
+        return _module("auth.external_account_authorized_user").Credentials.from_info({**info, "scopes": scopes})
     if kind == "external_account":
         return _module(_federation(info)).Credentials.from_info(info, scopes=scopes)
     if kind == "impersonated_service_account":
-        return _impersonation_of(info, login)
+        return _impersonation_of(info, login, key)
     raise CredentialError(
         f"The Google credentials from {login.source} are of the type {kind!r}, which is not supported: use a service "
         "account key, a workload identity federation configuration, or a user's login."
@@ -136,7 +181,7 @@ def _federation(info: Mapping[str, Any]) -> str:
     return "auth.pluggable" if runs_a_command else "auth.identity_pool"
 
 
-def _impersonation_of(info: Mapping[str, Any], login: GoogleLogin) -> Any:
+def _impersonation_of(info: Mapping[str, Any], login: GoogleLogin, key: _Key) -> Any:
     url = str(info.get("service_account_impersonation_url", ""))
     principal = url.rpartition("/")[2].removesuffix(":generateAccessToken")
     if not principal or not isinstance(info.get("source_credentials"), Mapping):
@@ -145,7 +190,7 @@ def _impersonation_of(info: Mapping[str, Any], login: GoogleLogin) -> Any:
             "credentials may: write them anew."
         )
     return _module("auth.impersonated_credentials").Credentials(
-        source_credentials=_load(info["source_credentials"], login),
+        source_credentials=_load(info["source_credentials"], login, key),
         target_principal=principal,
         target_scopes=list(login.scopes),
         delegates=info.get("delegates"),

@@ -42,6 +42,15 @@ def parsed(text: str, *, source: str) -> Mapping[str, Any]:
         info = json.loads(text)
     except ValueError:  # its message quotes the text
         info = None
+    return checked(info, source=source)
+
+
+def checked(info: object, *, source: str) -> Mapping[str, Any]:
+    """The content of a credential file that was read already.
+
+    Raises:
+        CredentialError: it is not a mapping with a type.
+    """
     if not isinstance(info, Mapping) or not isinstance(info.get("type"), str):
         raise CredentialError(
             f"What {source} holds is not a credential file of Google's, which is a JSON object with a type: put the "

@@ -10,7 +10,7 @@ import shutil
 
 from kpo_multicluster.auth.access import Token
 from kpo_multicluster.auth.exec_plugin import ExecPlugin
-from kpo_multicluster.auth.google_credentials import GoogleLogin, fetch_token
+from kpo_multicluster.auth.google_credentials import GoogleLogin, GoogleTokens
 from kpo_multicluster.auth.google_files import file_reader
 from kpo_multicluster.auth.plugin_arguments import Fetcher, Grammar, NotServedError, environment_of, serve
 
@@ -48,9 +48,10 @@ def gke_gcloud_auth_plugin(plugin: ExecPlugin) -> Fetcher | None:
             accounts = tuple(account.strip() for account in (chain or "").split(",") if account.strip())
             read = file_reader(file, source=plugin.source) if file else None
             login = GoogleLogin(plugin.source, read, accounts, environ=env)
+        tokens = GoogleTokens(login)
 
         def fetch() -> Token:
-            return fetch_token(login).token
+            return tokens.fetch().token
 
         return fetch
 

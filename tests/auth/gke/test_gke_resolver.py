@@ -353,10 +353,60 @@ def test_keys_that_are_none(gpu: Callable[..., ClusterRef], key_file: Callable[.
         (key_file({"type": "gdch_service_account"}), "of the type 'gdch_service_account', which is not supported"),
         (key_file({"type": "service_account"}, "half.json"), "not a complete credential file"),
         (key_file(name="bad.json", private_key="SECRET"), "not a complete credential file"),
+        (
+            key_file({"type": "external_account", "credential_source": "SECRET"}, "odd.json"),
+            "not a complete credential",
+        ),
     ):
         text = said_by(gpu(key_file=path), CredentialError)
         assert message in text
         assert "SECRET" not in text
+
+
+def test_a_key_in_a_connection_that_is_none() -> None:
+    for keyfile in ({"private_key": "SECRET"}, '{"private_key": "SECRET"}'):
+        connection = CloudConnection("gcp", "google_cloud_platform", extra={"keyfile_dict": keyfile})
+        with pytest.raises(CredentialError, match="'keyfile_dict' of connection 'gcp' holds is not a credential file"):
+            registry.resolve(gke("gpu", location="l", project="p", conn_id="gcp"), connections=Connections(connection))
+
+
+def test_a_login_of_the_workforce_asks_its_token_endpoint(
+    gpu: Callable[..., ClusterRef], key_file: Callable[..., str]
+) -> None:
+    login = {
+        "type": "external_account_authorized_user",
+        "audience": "//iam.googleapis.com/locations/global/workforcePools/p/providers/q",
+        "client_id": "c",
+        "client_secret": "s",
+        "refresh_token": "r",
+        "token_url": "http://127.0.0.1:1/v1/oauthtoken",
+        "token_info_url": "http://127.0.0.1:1/v1/introspect",
+    }
+    text = said_by(gpu(key_file=key_file(login)), CredentialError)
+    assert "Google could not be reached" in text
+
+
+def test_a_key_is_parsed_once(
+    google: Any, gpu: Callable[..., ClusterRef], key_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from google.auth.crypt import RSASigner
+
+    parsed: list[str] = []
+    parse: Any = RSASigner.from_service_account_info
+
+    def noted(info: Any) -> Any:
+        parsed.append(info["project_id"])
+        return parse(info)
+
+    monkeypatch.setattr(RSASigner, "from_service_account_info", noted)
+    google.add_cluster("gpu")
+    tokens = tokens_of(registry.resolve(gpu(key_file=key_file(), project="my-project")))
+    for _ in range(3):
+        tokens.replace(tokens.current())
+    assert parsed == ["my-project"]
+    key_file(project_id="replaced")
+    tokens.replace(tokens.current())
+    assert parsed == ["my-project", "replaced"]
 
 
 def test_no_credentials(google: Any, gpu: Callable[..., ClusterRef]) -> None:
