@@ -1,4 +1,4 @@
-"""What docs/decorators.md and docs/cloud-operators.md tell a reader to write works."""
+"""What docs/decorators.md, docs/workerless.md and docs/cloud-operators.md tell a reader to write works."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kpo_multicluster.hooks.clusters import ClusterArguments, choose_cluster
 from kpo_multicluster.hooks.fields import ConnectionFields
 
 DOCS = Path(__file__).parents[2] / "docs"
-DOCUMENTS = ("decorators.md", "cloud-operators.md")
+DOCUMENTS = ("decorators.md", "cloud-operators.md", "workerless.md")
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -22,7 +22,8 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("document", "number"), [("decorators.md", 0), ("decorators.md", 1), ("cloud-operators.md", 0)]
+    ("document", "number"),
+    [("decorators.md", 0), ("decorators.md", 1), ("cloud-operators.md", 0), ("workerless.md", 0)],
 )
 def test_every_dag_can_be_parsed(document: str, number: int, tmp_path: Path) -> None:
     file = tmp_path / "dag.py"
