@@ -315,8 +315,13 @@ class KubernetesHook(BaseHook):
         if failure is not None:
             origins = {} if failure is examination.steps[0] else self.chosen_cluster.origins
             found = failure.found + fields_named(failure.found, origins)
-            return False, f"{failure.name}: {found} {failure.next_step}".strip()
+            return False, self._without_id(f"{failure.name}: {found} {failure.next_step}".strip())
         found = examination.step("authentication").found
         lacking = examination.step("permissions")
         granted = "" if lacking.outcome == "ok" else f" {lacking.found}"
-        return True, f"{found}{granted} It was named by {self.cluster_ref.source}."
+        return True, self._without_id(f"{found}{granted} It was named by {self.cluster_ref.source}.")
+
+    def _without_id(self, text: str) -> str:
+        """Airflow tests a connection under an id that it makes up."""
+        named = f"connection {self.conn_id!r}"
+        return text.replace(f"The {named}", "This connection").replace(named, "this connection")

@@ -224,7 +224,7 @@ def test_a_working_connection_tells_server_and_user(cluster: EmbeddedCluster, co
     assert working
     assert cluster.server in told
     assert "knows us as admin, of the groups" in told
-    assert told.endswith("It was named by field 'kube_config_path' of connection 'cluster'.")
+    assert told.endswith("It was named by field 'kube_config_path' of this connection.")
 
 
 def test_a_refused_token(cluster: EmbeddedCluster, document: dict[str, Any]) -> None:
