@@ -155,6 +155,7 @@ class RealServer(Server):
     def __init__(self, server: FurtherServer, webhook: TokenWebhook, clusters: RealClusters, context: str) -> None:
         super().__init__(server.url, server.authority)
         self._server, self._webhook, self._client = server, webhook, clusters.client(context)
+        self.audit = server.audit
         self._kubeconfig = kubeconfig(str(clusters.kubeconfig), context=context)
         self._fault: Fault | None = None
 

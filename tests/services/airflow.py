@@ -12,9 +12,11 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -47,7 +49,6 @@ class Airflow:
         self._port = free_port()
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
         self.url = url = f"http://127.0.0.1:{self._port}"
-        self._token = ""
         self._environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
             "AIRFLOW_HOME": str(home),
@@ -76,6 +77,7 @@ class Airflow:
         """Starts all parts; the DAGs are known after it."""
         self.start_api_server()
         self.run("dags", "reserialize")
+        assert not (faults := self.query("SELECT stacktrace FROM import_error")), faults[0][0]
         self.until_answering()
         self.part("scheduler", "scheduler", "--skip-serve-logs")
         self.start_triggerer()
@@ -90,19 +92,25 @@ class Airflow:
         self.until(self._answers, "the API server answers")
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Asks the REST API for something, such as `GET /api/v2/connections`; an error of HTTP is raised."""
-        if not self._token:
-            with urllib.request.urlopen(f"{self.url}/auth/token", timeout=60) as answer:
-                self._token = json.load(answer)["access_token"]
+        """Asks the REST API for something, such as `GET /api/v2/connections`; anything but success fails the test."""
         request = urllib.request.Request(
             self.url + path,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+            headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            text = answer.read()
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}\n{self.told()}") from None
         return json.loads(text) if text else None
+
+    @cached_property
+    def token(self) -> str:
+        """Of a user who may do everything through the REST API."""
+        with urllib.request.urlopen(f"{self.url}/auth/token", timeout=60) as answer:
+            return str(json.load(answer)["access_token"])
 
     def _answers(self) -> bool:
         try:

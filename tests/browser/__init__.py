@@ -1,0 +1,1 @@
+"""The connection form in a real browser: `make test-browser`."""
