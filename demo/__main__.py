@@ -14,9 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from demo.airflow_home import AirflowError, AirflowHome
-from demo.clouds import CLOUD_EXAMPLES, WithClouds
+from demo.clouds import WithClouds
 from demo.clusters import Clusters, UserClusters
 from demo.embedded import EmbeddedClusters
+from demo.examples import DIRECTORY, EXAMPLES
 from demo.kubernetes import KubernetesClusters
 from demo.processes import ending_on_sigterm
 from demo.report import table, to_json
@@ -24,33 +25,11 @@ from demo.run import Dag, Runner, say, summary
 from kpo_multicluster.errors import KpoMulticlusterError
 from tests.cluster.errors import ClusterError, NotPossibleHereError
 
-_DIRECTORY = Path(__file__).resolve().parent.parent / "examples"
-
-EXAMPLES = (
-    Dag("basic_pod", _DIRECTORY / "basic_pod.py", {"hello": "alpha"}),
-    Dag(
-        "haskell_hello",
-        _DIRECTORY / "haskell_hello.py",
-        {"say_hello_name_in_haskell": "alpha"},
-        needs="runghc",
-        needs_name="ghc",
-    ),
-    Dag("xcom", _DIRECTORY / "xcom.py", {"transform": "alpha"}),
-    Dag(
-        "two_clusters",
-        _DIRECTORY / "two_clusters.py",
-        {
-            "alpha_by_cluster": "alpha",
-            "beta_by_cluster": "beta",
-            "alpha_by_config_file": "alpha",
-            "beta_by_context": "beta",
-            "beta_by_connection": "beta",
-        },
-    ),
-    *CLOUD_EXAMPLES,
-)
 # What changes where an example runs; NAME_TO_GREET, which does not, may be set.
-_PARAMETERS = ("POD_NAMESPACE", "HASKELL_IMAGE", "MULTIPLY_IMAGE", "ALPHA_CONTEXT", "BETA_CONTEXT")
+_PARAMETERS = (
+    *("POD_NAMESPACE", "HASKELL_IMAGE", "MULTIPLY_IMAGE", "PYTHON_IMAGE"),
+    *("ALPHA_CONTEXT", "BETA_CONTEXT", "EKS_KUBECONFIG", "EKS_CONTEXT"),
+)
 
 
 class UsageError(Exception):
@@ -82,9 +61,9 @@ def _clusters(options: argparse.Namespace, scratch: Path, stack: ExitStack) -> C
     if options.kubeconfig:
         return UserClusters(_kubeconfig(options.kubeconfig))
     if options.cluster == "kubernetes":
-        clusters = KubernetesClusters(scratch, _DIRECTORY, install_ghc=options.install_ghc)
+        clusters = KubernetesClusters(scratch, DIRECTORY, install_ghc=options.install_ghc)
         return stack.enter_context(clusters)
-    embedded = stack.enter_context(EmbeddedClusters(scratch, _DIRECTORY))
+    embedded = stack.enter_context(EmbeddedClusters(scratch, DIRECTORY))
     return embedded if options.dag else stack.enter_context(WithClouds(scratch, embedded))
 
 
@@ -95,12 +74,12 @@ def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, envi
         }
     began = time.monotonic()
     say(f"Airflow {version('apache-airflow')}: makes a database in a directory of its own; no server is started")
-    with AirflowHome(directory, clusters.environment(environ), options.dag or _DIRECTORY) as home:
+    with AirflowHome(directory, clusters.environment(environ), options.dag or DIRECTORY) as home:
         home.migrate()
         say(f"    done in {time.monotonic() - began:.1f} s")
         runner = Runner(home, clusters)
         rows = [row for dag in _dags(options, home) for row in runner.run(dag)]
-    left = clusters.pods_left()
+    left = clusters.left()
     say(f"\n{table(rows)}\n\n{summary(rows, left)}")
     if options.json:
         options.json.write_text(to_json(rows))
@@ -111,8 +90,7 @@ def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, envi
 
 def _dags(options: argparse.Namespace, home: AirflowHome) -> Sequence[Dag]:
     if options.dag is None:
-        there = [dag for dag in EXAMPLES if options.cluster != "kubernetes" or dag not in CLOUD_EXAMPLES]
-        return [dag for dag in there if options.example in (None, dag.dag_id)]
+        return [dag for dag in EXAMPLES if options.example in (None, dag.dag_id)]
     say(f"{options.dag}: looking for DAGs in it")
     return [Dag(dag_id, options.dag) for dag_id in home.dag_ids()]
 

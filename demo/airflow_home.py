@@ -128,8 +128,8 @@ class AirflowHome:
             **kept,
             "AIRFLOW_HOME": str(self.directory),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self._dags),
-            # The user named this very file.
-            "AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE": "False",
+            # A file is one that the user named; of a folder, only what looks like a DAG is one.
+            "AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE": str(self._dags.is_dir()),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.directory / _DATABASE}",
             "AIRFLOW__LOGGING__JSON_LOGS": "True",

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from demo.task_log import TaskLog
@@ -59,8 +59,12 @@ class Clusters(Protocol):
         """Where the latest pod of a task ran."""
         ...
 
-    def pods_left(self) -> list[str]:
-        """Pods that are still there though their tasks have ended, as `CLUSTER: NAMESPACE/NAME`."""
+    def seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
+        """The clusters that know of a pod, by name."""
+        ...
+
+    def left(self) -> list[str]:
+        """What is still there though the tasks have ended that made it, as `CLUSTER: pod NAMESPACE/NAME`."""
         ...
 
 
@@ -107,7 +111,7 @@ class StartedClusters(ABC):
         """Starts them; what ends them is put on the stack."""
 
     @abstractmethod
-    def _seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
+    def seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
         """The clusters that know of a pod, by name."""
 
     def placement(self, dag_id: str, task_id: str, log: TaskLog) -> Placement:
@@ -115,12 +119,17 @@ class StartedClusters(ABC):
         if not log.pod:
             return Placement()
         namespace, _, pod = log.pod.partition("/")
-        seen = self._seen(namespace, pod)
+        seen = self.seen(namespace, pod)
         if len(seen) != 1:
             return Placement(pod=pod, fault=f"{' and '.join(seen) or 'no cluster'} knows of pod {log.pod}")
         ((cluster, sight),) = seen.items()
         fault = "" if log.server in ("", sight.server) else f"its task says that it ran at {log.server}"
         return Placement(cluster, pod, sight.node, fault)
+
+
+def pod_left(cluster: str, pod: Mapping[str, Any]) -> str:
+    """A pod that is still there."""
+    return f"{cluster}: pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
 
 
 class UserClusters:
@@ -141,6 +150,10 @@ class UserClusters:
         """Where the latest pod of a task ran; the cluster is named by its server's address."""
         return Placement(urlsplit(log.server).netloc, log.pod.partition("/")[2])
 
-    def pods_left(self) -> list[str]:
-        """None that are known: the user may have meant to keep some, and others use these clusters too."""
+    def seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
+        """None that are known."""
+        return {}
+
+    def left(self) -> list[str]:
+        """Nothing that is known: the user may have meant to keep some pods, and others use these clusters too."""
         return []

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from demo.clusters import Sight, StartedClusters, environment_for
+from demo.clusters import Sight, StartedClusters, environment_for, pod_left
 from demo.run import say
 from kpo_multicluster.testing import EmbeddedCluster, ImageSource, NodeSpec, merged_kubeconfig
 from kpo_multicluster.testing.kubeconfig import write
@@ -43,11 +43,12 @@ class EmbeddedClusters(StartedClusters):
         """An environment from which DAGs reach these clusters and no others, made from the demo's own."""
         return environment_for(environ, self._kubeconfig, ["127.0.0.1"])
 
-    def pods_left(self) -> list[str]:
-        """Pods that are still there though their tasks have ended, as `CLUSTER: NAMESPACE/NAME`."""
+    def left(self) -> list[str]:
+        """What is still there though the tasks have ended that made it, as `CLUSTER: pod NAMESPACE/NAME`."""
         return [name for cluster in self._clusters for name in left_in(cluster)]
 
-    def _seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
+    def seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
+        """The clusters that know of a pod, by name."""
         return seen_by(self._clusters, namespace, pod)
 
 
@@ -62,8 +63,8 @@ def seen_by(clusters: Iterable[EmbeddedCluster], namespace: str, pod: str) -> Ma
 
 
 def left_in(cluster: EmbeddedCluster) -> list[str]:
-    """The pods of a cluster, as `CLUSTER: NAMESPACE/NAME`."""
-    return [f"{cluster.name}: {pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in cluster.pods()]
+    """The pods of a cluster, as `CLUSTER: pod NAMESPACE/NAME`."""
+    return [pod_left(cluster.name, pod) for pod in cluster.pods()]
 
 
 def _node(events: Iterable[Mapping[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from demo import images
-from demo.clusters import Sight, StartedClusters, environment_for
+from demo.clusters import Sight, StartedClusters, environment_for, pod_left
 from demo.run import say
 from tests.cluster import bed, machine
 from tests.cluster.api import Administrator
@@ -65,19 +65,19 @@ class KubernetesClusters(StartedClusters):
             **self._images,
         }
 
-    def pods_left(self) -> list[str]:
-        """Pods that are still there though their tasks have ended, as `CLUSTER: NAMESPACE/NAME`."""
+    def left(self) -> list[str]:
+        """What is still there though the tasks have ended that made it, as `CLUSTER: pod NAMESPACE/NAME`."""
         path = f"/api/v1/namespaces/{self._namespace}/pods"
         return [
-            f"{name}: {pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            pod_left(name, pod)
             for name, layout in self._layouts.items()
             for pod in Administrator(layout).request("GET", path)["items"]
             # One that was deleted stays for its grace period.
             if "deletionTimestamp" not in pod["metadata"]
         ]
 
-    def _seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
-        """By whose API server was asked to create it, and did."""
+    def seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
+        """The clusters whose API server was asked to create a pod, and did."""
         return {
             name: Sight(self._layouts[name].server, audit.node(namespace, pod) or "")
             for name, audit in self._audits.items()

@@ -103,7 +103,7 @@ def row_of(dag: Dag, task: TaskState, log: TaskLog, placement: Placement) -> Row
     )
 
 
-def summary(rows: Sequence[Row], pods_left: Sequence[str]) -> str:
+def summary(rows: Sequence[Row], left: Sequence[str]) -> str:
     """One line for the end."""
     failed = [row for row in rows if row.ok is False]
     skipped = [row for row in rows if row.ok is None]
@@ -115,8 +115,8 @@ def summary(rows: Sequence[Row], pods_left: Sequence[str]) -> str:
         parts.append(f"{len(skipped)} not run")
     if failed:
         parts.append(f"{len(failed)} FAILED")
-    if pods_left:
-        parts.append(f"pods left behind: {', '.join(pods_left)}")
+    if left:
+        parts.append(f"left behind: {', '.join(left)}")
     return "; ".join(parts) + "."
 
 

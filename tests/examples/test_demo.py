@@ -51,6 +51,22 @@ def test_a_number_goes_into_a_pod_and_its_product_comes_out(demos: Demos) -> Non
     assert finished.row("xcom", "load_data")["result"] == f"23 * {number['result']} = {23 * number['result']}"
 
 
+def test_functions_run_in_pods(demos: Demos) -> None:
+    finished = demos.examples.finished()
+    measured, told = finished.row("task_pod", "measure"), finished.row("task_pod", "tell")
+    assert measured["result"] == {"words": 7, "longest": "multitudes"}
+    assert told["result"] == "7 words, of which multitudes is the longest"
+    assert (measured["cluster"], told["cluster"]) == ("alpha", "alpha")
+
+
+def test_a_deferred_pod(demos: Demos) -> None:
+    finished = demos.examples.finished()
+    row = finished.row("deferrable", "wait_without_a_worker")
+    assert (row["cluster"], row["state"], row["result"]) == ("alpha", "success", "part 3 of 3")
+    parts = [line.partition(" | ")[2] for line in finished.said.splitlines() if "wait_without_a_worker | " in line]
+    assert parts == [f"part {number} of 3" for number in (1, 2, 3)]
+
+
 @pytest.mark.parametrize(
     ("task_id", "cluster"),
     [

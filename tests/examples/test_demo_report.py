@@ -70,8 +70,6 @@ def test_json_holds_every_row() -> None:
 
 def test_the_summary_counts_what_was_not_run_apart() -> None:
     rows = [row(), Row("h", "s", "skipped: no ghc"), row("failed")]
-    told = summary(rows, ["alpha: default/t-1"])
-    assert (
-        told
-        == "1 task done, 1 of them in pods on 1 cluster; 1 not run; 1 FAILED; pods left behind: alpha: default/t-1."
-    )
+    told = summary(rows, ["alpha: pod default/t-1"])
+    done = "1 task done, 1 of them in pods on 1 cluster; 1 not run; 1 FAILED"
+    assert told == f"{done}; left behind: alpha: pod default/t-1."
