@@ -90,7 +90,8 @@ class NodeGroupTask(ClusterTask):
         from kpo_multicluster.triggers.node_groups import NodeGroupTrigger
 
         trigger = NodeGroupTrigger(stored_cluster(self.hook), wait.to_json())
-        self.defer(trigger=trigger, method_name="execute_complete", kwargs={"wait": wait.to_json()})
+        # Without arguments of its own: `airflow dags test` hands on none but the event.
+        self.defer(trigger=trigger, method_name="execute_complete")
 
     def raise_failure(self, event: Mapping[str, Any]) -> None:
         """Raises what a trigger's event tells of, if that is a failure.

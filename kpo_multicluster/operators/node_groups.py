@@ -105,19 +105,19 @@ class CreateNodeGroupOperator(NodeGroupTask):
         return {"name": spec.name, "created": ensured.created, "owned": ensured.owned}
 
     @airflow_errors()
-    def execute_complete(self, context: Context, event: Mapping[str, Any], wait: Mapping[str, Any]) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Finishes what was waited for in the triggerer.
 
         Raises:
             KpoMulticlusterError: what the trigger tells of.
         """
-        awaited, run = NodeGroupWait.from_json(wait), self.run_of(context)
+        name = NodeGroupSpec.from_json(self.spec).name
         try:
             self.raise_failure(event)
         except Exception:
-            self.undo(awaited.name, run)
+            self.undo(name, self.run_of(context))
             raise
-        return {"name": awaited.name}
+        return {"name": name}
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Goes on after a deferral, also where the triggerer failed or Airflow ended the wait, which tell nothing else.
@@ -163,7 +163,7 @@ class ScaleNodeGroupOperator(NodeGroupTask):
         self.ended(NodeGroupWait(self.name, change.to_json(), deadline, nodes=size, see_nodes=self.see_nodes))
 
     @airflow_errors()
-    def execute_complete(self, context: Context, event: Mapping[str, Any], wait: Mapping[str, Any]) -> None:
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> None:
         """Finishes what was waited for in the triggerer.
 
         Raises:
@@ -211,7 +211,7 @@ class DeleteNodeGroupOperator(NodeGroupTask):
         self.log.info("Node group %r is gone.", self.name)
 
     @airflow_errors()
-    def execute_complete(self, context: Context, event: Mapping[str, Any], wait: Mapping[str, Any]) -> None:
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> None:
         """Finishes what was waited for in the triggerer.
 
         Raises:

@@ -72,7 +72,7 @@ class NodeGroupSensor(NodeGroupTask):
         self.ended(wait)
 
     @airflow_errors()
-    def execute_complete(self, context: Context, event: Mapping[str, Any], wait: Mapping[str, Any]) -> None:
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> None:
         """Finishes what was waited for in the triggerer.
 
         Raises:
