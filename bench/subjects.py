@@ -7,14 +7,18 @@ import os
 import selectors
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from bench.marks import Marks
 from bench.settings import Settings
 from bench.subject import Order, Reply
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _TASK_SECONDS = 180.0
@@ -42,27 +46,26 @@ class Ran:
     log: Path
 
 
-class Subject:
-    """A process that runs tasks; in a `with` block.
+class Process:
+    """A process that is told what to do by lines, and answers with one each; in a `with` block.
 
     Args:
-        mode: of `bench.subject`.
-        python: of the environment to run in.
-        settings: what its tasks are.
+        name: for messages.
+        command: to run; the number of the descriptor to answer on follows.
         directory: where it keeps its files; made if it is not there.
+        settings: that it is told through its environment.
     """
 
-    def __init__(self, mode: str, python: Path, settings: Settings, directory: Path) -> None:
-        self.mode = mode
+    def __init__(self, name: str, command: Sequence[str], directory: Path, settings: Settings) -> None:
+        self.name = name
         self._directory = directory
-        self._count = 0
         directory.mkdir(parents=True)
         replies, descriptor = os.pipe()
         self._replies = os.fdopen(replies)
         self._output = directory / "output.txt"
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
-                (str(python), "-m", "bench.subject", mode, str(descriptor)),
+                (*command, str(descriptor)),
                 cwd=REPOSITORY,
                 env=environment(directory, settings),
                 stdin=subprocess.PIPE,
@@ -74,7 +77,7 @@ class Subject:
             )
         os.close(descriptor)
 
-    def __enter__(self) -> Subject:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -90,12 +93,53 @@ class Subject:
         self._replies.close()
 
     def await_ready(self) -> None:
-        """Waits until it can run tasks.
+        """Waits until it can be told something.
 
         Raises:
             BenchError: it cannot.
         """
         self._reply("start")
+
+    def tell(self, what: str, order: object) -> str:
+        """Its answer to an order.
+
+        Args:
+            what: it is, for messages.
+            order: as JSON values.
+
+        Raises:
+            BenchError: there is none.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        return self._reply(what)
+
+    def _reply(self, what: str) -> str:
+        deadline = time.monotonic() + _TASK_SECONDS
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._replies, selectors.EVENT_READ)
+            answered = selector.select(deadline - time.monotonic())
+        line = self._replies.readline() if answered else ""
+        if not line:
+            told = "\n".join(self._output.read_text(errors="replace").splitlines()[-15:])
+            ended = "ended" if answered else f"did not answer within {_TASK_SECONDS:g} s"
+            raise BenchError(f"{self.name}: {what}: the process {ended}; its output {self._output} ends:\n{told}")
+        return line
+
+
+class Subject(Process):
+    """A process that runs tasks.
+
+    Args:
+        mode: of `bench.subject`.
+        python: of the environment to run in.
+        settings: what its tasks are.
+        directory: where it keeps its files; made if it is not there.
+    """
+
+    def __init__(self, mode: str, python: Path, settings: Settings, directory: Path) -> None:
+        super().__init__(mode, (str(python), "-m", "bench.subject", mode), directory, settings)
+        self._count = 0
 
     def run(self, arm: str, case: str) -> Ran:
         """Runs one task to its end.
@@ -107,26 +151,12 @@ class Subject:
         name = f"{self._count:03d}-{arm}-{case}"
         log, marks = self._directory / f"{name}.log", self._directory / f"{name}.json"
         order = Order(Settings.dag_id(arm, case), case, str(log), str(marks))
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asdict(order)) + "\n")
-        reply = Reply(**json.loads(self._reply(name)))
+        reply = Reply(**json.loads(self.tell(name, asdict(order))))
         if reply.state != "success" or not marks.exists():
             told = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
-            raise BenchError(f"{self.mode}: {arm}, {case} ended with {reply.state}; its log {log} ends:\n{told}")
+            raise BenchError(f"{self.name}: {arm}, {case} ended with {reply.state}; its log {log} ends:\n{told}")
         found = Marks.load(marks)
         return Ran(found, found.ended - reply.began, log)
-
-    def _reply(self, what: str) -> str:
-        deadline = time.monotonic() + _TASK_SECONDS
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._replies, selectors.EVENT_READ)
-            answered = selector.select(deadline - time.monotonic())
-        line = self._replies.readline() if answered else ""
-        if not line:
-            told = "\n".join(self._output.read_text(errors="replace").splitlines()[-15:])
-            ended = "ended" if answered else f"did not answer within {_TASK_SECONDS:g} s"
-            raise BenchError(f"{self.mode}: {what}: the process {ended}; its output {self._output} ends:\n{told}")
-        return line
 
 
 def environment(directory: Path, settings: Settings) -> dict[str, str]:
