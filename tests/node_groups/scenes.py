@@ -17,11 +17,9 @@ import pytest
 
 from kpo_multicluster.airflow_names import TaskDeferred
 from kpo_multicluster.node_groups import waiting
-from kpo_multicluster.node_groups.placement import NODE_LABELS
 from kpo_multicluster.node_groups.taints import Taint
 from kpo_multicluster.operators.node_groups import CreateNodeGroupOperator
 from kpo_multicluster.testing import EmbeddedCluster, NodeSpec, User
-from kpo_multicluster.testing.clouds.node_groups import NodeGroup as Emulated
 
 from .conftest import CLIENT, SECRET, Bed
 
@@ -42,6 +40,11 @@ class Scene:
 
     bed: Bed
     embedded: EmbeddedCluster
+    cluster: Any
+
+    def lose_nodes(self) -> None:
+        """From now on nodes start and do not join."""
+        self.bed.fake.nodes_join(self.cluster, Nowhere())
 
     def nodes(self) -> list[str]:
         return [node["metadata"]["name"] for node in self.embedded.objects("nodes")]
@@ -71,28 +74,21 @@ def scene(bed: Bed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
         else:
             embedded.add_user(User(bed.fake.add_application(CLIENT, secret=SECRET).name))
         bed.ref = made.ref(conn_id="cloud")
-        scene = Scene(bed, embedded)
+        bed.fake.nodes_join(made, embedded)
+        yield Scene(bed, embedded, made)
 
-        def join(group: Emulated) -> None:
-            there = [name for name in scene.nodes() if name.startswith(f"{group.name}-")]
-            for number in range(len(there), group.count):
-                labels, taint = {NODE_LABELS[bed.kind]: group.name}, TAINT
-                taints = ({"key": taint.key, "value": taint.value, "effect": taint.effect},)
-                spec = NodeSpec(
-                    f"{group.name}-{number}", labels=labels, taints=taints, capacity={"nvidia.com/gpu": "1"}
-                )
-                embedded.add_node(spec)
-            for name in there[group.count :]:
-                embedded.remove_node(name)
 
-        def leave(group: Emulated) -> None:
-            for name in scene.nodes():
-                if name.startswith(f"{group.name}-"):
-                    embedded.remove_node(name)
+class Nowhere:
+    """A cluster that nodes cannot find: what their cloud has started never registers."""
 
-        bed.fake.node_groups.on_active, bed.fake.node_groups.on_deleting = join, leave
-        yield scene
-        bed.fake.node_groups.on_active = bed.fake.node_groups.on_deleting = lambda _: None
+    def add_node(self, spec: NodeSpec) -> None:
+        pass
+
+    def drain_node(self, name: str, *, timeout_seconds: float) -> None:
+        pass
+
+    def remove_node(self, name: str) -> None:
+        pass
 
 
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +111,8 @@ def run(operator: Any, ti: TaskInstance | None = None) -> Any:
         trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
         trigger._log = logging.getLogger("task")
         event = asyncio.run(first(trigger))
-        given = json.loads(json.dumps({"event": event.payload, **(deferred.kwargs or {})}))
+        # No more than `airflow dags test` hands on.
+        given = json.loads(json.dumps({"event": event.payload}))
         fresh._cached_logger = logging.getLogger("task")
         return fresh.resume_execution(deferred.method_name, given, context)
 

@@ -55,7 +55,7 @@ def test_a_group_for_a_run(scene: Scene, execute: Callable[..., Any], caplog: py
     made = execute(create(scene))
 
     assert made["name"] == "gpu"
-    assert scene.nodes() == ["gpu-0", "gpu-1"]
+    assert len(scene.nodes()) == 2
     assert "ready: 2 nodes take pods, 2 nvidia.com/gpu allocatable" in caplog.text
     assert "SECRET" not in caplog.text
 
@@ -95,7 +95,7 @@ def test_a_creation_that_fails_leaves_nothing(scene: Scene, execute: Callable[..
 
 
 def test_nodes_that_do_not_come_leave_nothing(scene: Scene, execute: Callable[..., Any]) -> None:
-    scene.bed.fake.node_groups.on_active = lambda _: None
+    scene.lose_nodes()
     # An earlier try came as far as this.
     run(create(scene, see_nodes=False))
 
@@ -107,7 +107,7 @@ def test_nodes_that_do_not_come_leave_nothing(scene: Scene, execute: Callable[..
 
 
 def test_a_killed_creation_leaves_nothing(scene: Scene) -> None:
-    scene.bed.fake.node_groups.on_active = lambda _: None
+    scene.lose_nodes()
     operator = create(scene, deferrable=False)
 
     def kill() -> None:
@@ -124,7 +124,7 @@ def test_a_killed_creation_leaves_nothing(scene: Scene) -> None:
 
 
 def test_a_killed_deferred_creation_leaves_nothing(scene: Scene) -> None:
-    scene.bed.fake.node_groups.on_active = lambda _: None
+    scene.lose_nodes()
     operator = create(scene, deferrable=True)
     with pytest.raises(TaskDeferred) as caught:
         operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
@@ -148,6 +148,8 @@ def test_a_triggerer_that_fails_leaves_nothing(scene: Scene) -> None:
 
 def test_a_group_of_another_run(scene: Scene) -> None:
     run(create(scene))
+    # Another try of the same task, as after a worker that was killed.
+    assert run(create(scene, adopt=False))["owned"] is True
     other = TaskInstance(run_id="other")
     with pytest.raises(NodeGroupMismatchError, match="adopt is False"):
         run(create(scene, adopt=False), other)
@@ -212,6 +214,7 @@ def test_a_dag_with_gpu_nodes(scene: Scene, database: None, script: str, state: 
     watcher.join()
 
     assert str(done.state) == state
-    assert set(ran) <= {"gpu-0", "gpu-1"}
+    # The cluster has no nodes but these.
+    assert len(set(ran)) == 1
     assert scene.bed.emulated() is None
     assert scene.nodes() == []
