@@ -6,6 +6,8 @@ UV := .uv/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# Else each of the many processes of the tests compiles Airflow anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Processes that share the tests, file by file; 0 runs them all in this one.
 TEST_JOBS ?= 2
 
