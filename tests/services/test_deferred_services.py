@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,27 +44,6 @@ with DAG("late", schedule=None, is_paused_upon_creation=False):
         task_id="dawdles", arguments=["echo begun; sleep 3000"], execution_timeout=timedelta(seconds=20), **WHERE
     )
 """
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster("alpha") as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def airflow(cluster: EmbeddedCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    home = tmp_path_factory.mktemp("airflow")
-    config = cluster.write_kubeconfig(home / "kubeconfig")
-    dags = home / "dags"
-    dags.mkdir()
-    (dags / "deferred.py").write_text(f"CONFIG = {str(config)!r}\n{DAGS}")
-    airflow = Airflow(home, dags)
-    try:
-        airflow.start()
-        yield airflow
-    finally:
-        airflow.stop()
 
 
 def running(cluster: EmbeddedCluster, task_id: str) -> bool:

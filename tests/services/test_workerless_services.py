@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kpo_multicluster.airflow_names import STARTS_IN_TRIGGERER
 from kpo_multicluster.testing.cluster import EmbeddedCluster
@@ -30,6 +30,7 @@ from airflow.sdk import DAG, task
 from kpo_multicluster.cluster import kubeconfig
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 
+TOLD = Path(CONFIG).parent
 WHERE = dict(
     cluster=kubeconfig(CONFIG), image="alpine:3", cmds=["sh", "-c"], workerless=True, termination_grace_period=0
 )
@@ -38,7 +39,7 @@ GATE = "while [ ! -e /tmp/open ]; do sleep 0.1; done"
 
 def called(name):
     def callback(context):
-        with (Path(TOLD) / f"{name}-{context['ti'].task_id}").open("a") as file:
+        with (TOLD / f"{name}-{context['ti'].task_id}").open("a") as file:
             file.write(f"{context['ti'].try_number}\\n")
 
     return callback
@@ -60,12 +61,12 @@ with DAG("workerless", schedule=None, is_paused_upon_creation=False, params={"fa
         do_xcom_push=True,
         multiple_outputs=True,
         **TOLD_OF,
-        **WHERE,
+        **{**WHERE, "cluster": None, "kubernetes_conn_id": "stored"},
     )
 
     @task
     def load(everything, product, of):
-        (Path(TOLD) / "loaded").write_text(json.dumps([everything, product, of]))
+        (TOLD / "loaded").write_text(json.dumps([everything, product, of]))
 
     load(multiply.output, multiply.output["product"], multiply.output["of"])
 
@@ -100,27 +101,13 @@ with DAG("workerless_moved", schedule=None, is_paused_upon_creation=False):
 TASKS = ("multiply", "second_time", "never", "skips", "late", "long", "moves")
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster("alpha") as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def airflow(cluster: EmbeddedCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    home = tmp_path_factory.mktemp("airflow")
-    config = cluster.write_kubeconfig(home / "kubeconfig")
-    dags, told = home / "dags", home / "told"
-    dags.mkdir()
-    told.mkdir()
-    (dags / "workerless.py").write_text(f"CONFIG = {str(config)!r}\nTOLD = {str(told)!r}\n{DAGS}")
-    airflow = Airflow(home, dags)
-    try:
-        airflow.start()
-        airflow.part("dag-processor", "dag-processor")
-        yield airflow
-    finally:
-        airflow.stop()
+@pytest.fixture(scope="module", autouse=True)
+def prepared(airflow: Airflow) -> None:
+    """A connection that holds a kubeconfig, and who calls callbacks."""
+    document = json.dumps(yaml.safe_load((airflow.home / "kubeconfig").read_text()))
+    stored = {"conn_type": "kubernetes", "extra": {"kube_config": document}}
+    airflow.run("connections", "add", "stored", "--conn-json", json.dumps(stored))
+    airflow.part("dag-processor", "dag-processor")
 
 
 def ends(airflow: Airflow, task_id: str) -> str:
@@ -129,7 +116,7 @@ def ends(airflow: Airflow, task_id: str) -> str:
 
 
 def told(airflow: Airflow, what: str) -> str:
-    path = airflow.home / "told" / what
+    path = airflow.home / what
     airflow.until(path.exists, f"{what} was told")
     return path.read_text()
 
