@@ -62,7 +62,7 @@ async def _steps(run: PodRun, record: RunRecord) -> KpoMulticlusterError | None:
     waited = min(time.time() - record.deferred_at, record.settings.schedule_timeout_seconds - _HEARING_SECONDS)
     try:
         await run.until_started(cursors, waited_seconds=max(0.0, waited))
-        await run.until_ended(cursors, companions=record.awaits_companions)
+        await run.until_ended(cursors, companions=record.awaits_companions, finished=False)
     except KpoMulticlusterError as error:
         return error
     return None

@@ -110,6 +110,28 @@ def succeeded(pod: dict[str, Any], base: str) -> bool:
     return end.exit_code == 0 and ended_for_good(pod, base) and not _was_cut_short(pod)
 
 
+def doubt(pod: dict[str, Any], base: str) -> str | None:
+    """What to tell of a run that counts as a success, although its pod was being removed when it ended.
+
+    A program that obeys SIGTERM may end with 0 half-way, or have been about to end anyway: no one else can tell.
+
+    Args:
+        pod: as last seen.
+        base: name of the container whose end is the run's end.
+    """
+    ended = termination(pod, base)
+    why = disruption(pod) or ("its deletion was asked for" if "deletionTimestamp" in pod["metadata"] else None)
+    if why is None or ended is None or ended.exit_code != 0 or ended_before_deletion(pod, base):
+        return None
+    if lost_reason(pod) is not None or _was_cut_short(pod):
+        return None
+    return (
+        f"Pod {name_of(pod)} was being removed ({why}) when its container {base!r} ended with exit code 0, which counts "
+        "as a success. If its program ends so when it is told to stop, its work may be incomplete: have it end with "
+        "another code then."
+    )
+
+
 def choose(pods: Iterable[dict[str, Any]], base: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """Of the pods that an earlier attempt left: the one to go on with, and those to clear away.
 

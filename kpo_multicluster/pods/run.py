@@ -28,7 +28,7 @@ from kpo_multicluster.pods.followers import LogFollowers
 from kpo_multicluster.pods.log_so_far import read_so_far
 from kpo_multicluster.pods.logs import LogCursor
 from kpo_multicluster.pods.monitor import Observe, PodMonitor
-from kpo_multicluster.pods.outcome import judge
+from kpo_multicluster.pods.outcome import doubt, judge
 from kpo_multicluster.pods.own_watch import watch_alone
 from kpo_multicluster.pods.patience import Patience
 from kpo_multicluster.pods.resources import pod_path, pods_path
@@ -241,13 +241,14 @@ class PodRun:
         )
 
     async def until_ended(
-        self, cursors: dict[str, LogCursor] | None = None, *, companions: bool = True
+        self, cursors: dict[str, LogCursor] | None = None, *, companions: bool = True, finished: bool = True
     ) -> dict[str, Any]:
         """Waits until the base container has ended for good, following the logs beside.
 
         Args:
             cursors: where logs were left.
             companions: whether to wait for the companions as well.
+            finished: whether this is the last that is told of it; otherwise another process goes on with the run.
 
         Raises:
             KpoMulticlusterError: the pod can no longer be observed.
@@ -259,6 +260,8 @@ class PodRun:
             await self._await_companions()
         await self._logs.drain(settings.log_drain_seconds)
         await self._tell_of_strangers()
+        if finished and (why := doubt(monitor.pod, settings.base)) is not None:
+            await self._warn(why)
         return monitor.pod
 
     async def _await_companions(self) -> None:

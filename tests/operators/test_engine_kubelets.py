@@ -76,6 +76,20 @@ def test_a_node_is_given_longer_where_nothing_says_that_it_is_in_trouble() -> No
     assert confirmation_seconds({**pod, "status": {"reason": "NodeLost"}}, 60) == 90
 
 
+def test_a_program_that_answers_an_eviction_with_0_succeeds_and_is_doubted_once(play: Play, lines: Lines) -> None:
+    async def obeying(node: ScriptedNode, pod: Pod) -> None:
+        await node.report(pod, base=running())
+        await node.report(pod, conditions=[EVICTED], base=running())
+        await node.delete(pod)
+        await node.report(pod, "Succeeded", conditions=[EVICTED], base=terminated(at=now(60)))
+        await node.close_streams()
+
+    play(obeying)
+    told = [line for line in lines() if "which counts as a success" in line]
+    assert len(told) == 1
+    assert "DeletionByTaintManager" in told[0]
+
+
 # -- containers that others put into the pod -------------------------------------------------------------------------
 
 PULL = waiting("ErrImagePull", 'failed to resolve reference "mesh:9": not found')

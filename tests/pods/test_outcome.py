@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kpo_multicluster.errors import PodFailedError, PodLostError, PodRunError, PodStartError
-from kpo_multicluster.pods.outcome import choose, judge, succeeded
+from kpo_multicluster.pods.outcome import choose, doubt, judge, succeeded
 from kpo_multicluster.pods.status import (
     ended_for_good,
     has_started,
@@ -236,6 +236,31 @@ def test_a_container_that_ended_well_as_its_pod_was_evicted_has_succeeded() -> N
     pod = make(containerStatuses=[terminated("base", 0)], conditions=[condition])
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
     assert judge(pod, "base") is None
+    told = doubt(pod, "base")
+    assert told is not None
+    assert "EvictionByEvictionAPI: x" in told
+
+
+@pytest.mark.parametrize(
+    ("finished", "code", "deleted", "doubtful"),
+    [
+        ("00:00:40", 0, True, True),
+        # Before anyone asked for the deletion, or not removed at all.
+        ("00:00:10", 0, True, False),
+        ("00:00:40", 0, False, False),
+        # That is told otherwise.
+        ("00:00:40", 1, True, False),
+    ],
+)
+def test_a_success_is_in_doubt_where_the_pod_was_being_removed(
+    finished: str, code: int, deleted: bool, doubtful: bool
+) -> None:
+    status = terminated("base", code)
+    status["state"]["terminated"]["finishedAt"] = f"2026-01-01T{finished}Z"
+    pod = make(containerStatuses=[status])
+    if deleted:
+        pod["metadata"].update(deletionTimestamp="2026-01-01T00:01:00Z", deletionGracePeriodSeconds=30)
+    assert (doubt(pod, "base") is not None) == doubtful
 
 
 @pytest.mark.parametrize("reason", ["OutOfcpu", "OutOfnvidia.com/gpu", "OutOfpods", "NodeAffinity"])
