@@ -64,6 +64,7 @@ __all__ = [
     "mask_secret_async",
     "pod_mutation_hooks",
     "redact",
+    "restored",
     "tell_timing",
 ]
 
@@ -108,6 +109,23 @@ async def mask_secret_async(secret: str) -> None:
         mask_secret(secret)
     else:
         await amask_secret(secret)
+
+
+def restored(value: Any) -> Any:
+    """A value as it comes out of a trigger's row.
+
+    Raises:
+        Exception: it cannot be stored, or not be read again where it was; Airflow has many kinds.
+    """
+    deserialize: Callable[[Any], Any]
+    serialize: Callable[[Any], Any]
+    try:
+        from airflow.sdk.serde import deserialize, serialize
+    except ImportError:  # before 3.2
+        from airflow.serialization.serialized_objects import BaseSerialization
+
+        serialize, deserialize = BaseSerialization.serialize, BaseSerialization.deserialize
+    return deserialize(serialize(value))
 
 
 def pod_mutation_hooks() -> list[Callable[..., object]]:

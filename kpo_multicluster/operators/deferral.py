@@ -16,6 +16,7 @@ from kpo_multicluster.airflow_names import (
     Context,
     TaskDeferralError,
     TaskDeferralTimeout,
+    restored,
 )
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError, PodRunError
 from kpo_multicluster.operators.enums import OnKillAction
@@ -56,12 +57,14 @@ class DeferredSteps(PodSteps):
 
         Raises:
             TaskDeferred: the triggerer waits for the pod now.
+            ConfigurationError: what would have to be stored cannot be.
             KpoMulticlusterError: as `execute_sync` does.
         """
         from kpo_multicluster.triggers.clusters import stored_cluster
 
         check_operator(self)
         # Known to be possible before there is a pod.
+        _check_storable("trigger_kwargs", self.trigger_kwargs)
         self._deferring = stored_cluster(self._cluster_hook), self._deadline(context)
         try:
             return self._run(context)
@@ -216,3 +219,18 @@ class DeferredSteps(PodSteps):
             self.log.error("The pod could not be looked for and ended, it may still be running: %s", error)
         finally:
             session.close()
+
+
+def _check_storable(name: str, value: Any) -> None:
+    """Refuses what a triggerer could not be given: it would end there, or the triggerer with it.
+
+    Raises:
+        ConfigurationError: it cannot be stored, or not be read again.
+    """
+    try:
+        restored(value)
+    except Exception as error:  # noqa: BLE001 - Airflow's are of many kinds
+        raise ConfigurationError(
+            f"With deferrable=True, {name} is stored in Airflow's database, which is not possible: {error}. Give it "
+            "texts, numbers, lists and dictionaries only."
+        ) from None

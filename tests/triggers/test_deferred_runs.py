@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,25 @@ def test_what_must_not_be_stored_is_refused_before_there_is_a_pod(
     with pytest.raises(ConfigurationError, match="holds document inline"):
         Inline(task_id="task", image="alpine:3", deferrable=True).execute(context_of(FakeTaskInstance("task")))
     assert cluster.pods() == []
+
+
+@dataclass
+class Given:
+    """Airflow stores one, and reads none that its settings do not name."""
+
+    number: int = 1
+
+
+@pytest.mark.parametrize("value", [object(), Given(), b"bytes"], ids=lambda value: type(value).__name__)
+def test_arguments_that_cannot_be_stored_are_refused_before_there_is_a_pod(
+    cluster: EmbeddedCluster, defer: Defer, ref: ClusterRef, value: Any
+) -> None:
+    operator = KubernetesPodOperator(
+        task_id="task", cluster=ref, image="alpine:3", deferrable=True, trigger_kwargs={"mine": value}
+    )
+    with pytest.raises(ConfigurationError, match="trigger_kwargs is stored in Airflow's database"):
+        operator.execute(context_of(FakeTaskInstance("task")))
+    assert cluster.requests.counts()["create"] == 0
 
 
 # -- waiting ---------------------------------------------------------------------------------------------------------
