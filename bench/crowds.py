@@ -60,7 +60,8 @@ class Crowd(Protocol):
 
 
 def _manifest(number: int, command: list[str], **spec: Any) -> Pod:
-    base = {"name": BASE, "image": _IMAGE, "command": command}
+    # With an end of its input it would end its half of a connection, which the node's address translation then forgets.
+    base = {"name": BASE, "image": _IMAGE, "command": command, "stdin": True}
     return {
         "metadata": {"name": f"pod-{number}", "labels": _LABELS},
         "spec": {"containers": [base], "restartPolicy": "Never", "terminationGracePeriodSeconds": 0, **spec},
