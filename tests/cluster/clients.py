@@ -190,15 +190,24 @@ class Client:
 
     def _send(self, method: str, path: str, body: Any, query: Mapping[str, str], timeout_seconds: float) -> Any:
         content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        method, url, headers, body, _ = self._client.param_serialize(
-            method=method,
-            resource_path=path,
-            query_params=list(query.items()),
-            header_params={"Accept": "*/*", "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+        fields = {
+            "query_params": list(query.items()),
+            "header_params": {"Accept": "*/*", "Content-Type": content_type},
+            "body": body,
+            "auth_settings": ["BearerToken"],
+        }
+        if not hasattr(self._client, "param_serialize"):
+            return self._send_by_36(method, path, fields, timeout_seconds)
+        method, url, headers, body, _ = self._client.param_serialize(method=method, resource_path=path, **fields)
         response = self._client.call_api(method, url, headers, body, _request_timeout=timeout_seconds).response
         if response.status >= 400:
             raise RefusedError(method, path, response.status, response.data.decode())
         return response
+
+    def _send_by_36(self, method: str, path: str, fields: Mapping[str, Any], timeout_seconds: float) -> Any:
+        """As the client of Kubernetes 36 does it, which raises what the server refuses."""
+        options = {"_preload_content": False, "_return_http_data_only": True, "_request_timeout": timeout_seconds}
+        try:
+            return self._client.call_api(path, method, **fields, **options)
+        except ApiException as error:
+            raise RefusedError(method, path, error.status, str(error.body)) from None

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.models.trigger import Trigger
 from airflow.sdk import DAG
-from airflow.serialization.serialized_objects import DagSerialization
+from airflow.serialization import serialized_objects
 
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.operators.workerless_trigger import WorkerlessPodTrigger
@@ -32,8 +32,10 @@ class TriggererSide(FakeTaskInstance):
 
 def stored_dag(dag: DAG) -> Any:
     """The DAG as schedulers and triggerers have it."""
-    encode: Callable[[DAG], Any] = DagSerialization.to_dict
-    return DagSerialization.from_dict(json.loads(json.dumps(encode(dag))))
+    module: Any = serialized_objects
+    # Before 3.2 it had another name.
+    serialization = module.DagSerialization if hasattr(module, "DagSerialization") else module.SerializedDAG
+    return serialization.from_dict(json.loads(json.dumps(serialization.to_dict(dag))))
 
 
 def row_of(task: Any) -> str:

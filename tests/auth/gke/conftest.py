@@ -19,7 +19,10 @@ def google(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGoog
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCE_METADATA_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
-    monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", True)
+    if hasattr(_metadata, "_NO_GCE_CHECK"):
+        monkeypatch.setattr(_metadata, "_NO_GCE_CHECK", True)
+    else:  # an older google-auth, which cannot be told to leave it
+        monkeypatch.setattr(_metadata, "is_on_gce", lambda request: False)
     with FakeGoogle() as google:
         for account in ("a@p.iam", "b@p.iam", "c@p.iam"):
             google.allow_impersonation(account, by="*")

@@ -253,6 +253,8 @@ def test_application_default_credentials(
 def test_the_metadata_server(google: Any, gpu: Callable[..., ClusterRef], monkeypatch: pytest.MonkeyPatch) -> None:
     from google.auth.compute_engine import _metadata
 
+    if not hasattr(_metadata, "_NO_GCE_CHECK"):
+        pytest.skip("this google-auth looks nowhere but where it did when it was imported")
     google.add_cluster("gpu")
     google.node_account = "node@x.iam"
     host = google.metadata_host
