@@ -206,6 +206,8 @@ class Client:
 
     def _send_by_36(self, method: str, path: str, fields: Mapping[str, Any], timeout_seconds: float) -> Any:
         """As the client of Kubernetes 36 does it, which raises what the server refuses."""
+        from kubernetes.client import ApiException
+
         options = {"_preload_content": False, "_return_http_data_only": True, "_request_timeout": timeout_seconds}
         try:
             return self._client.call_api(path, method, **fields, **options)
