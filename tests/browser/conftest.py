@@ -96,7 +96,7 @@ def page(bed: Bed) -> Iterator[Page]:
     with sync_playwright() as playwright:
         # Chromium's own sandbox is not to be had for root; nothing but loopback is opened here.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 900, "height": 1400})
+        page = browser.new_page(viewport={"width": 900, "height": 1600})
         page.set_default_timeout(_PATIENCE_MILLISECONDS)
         page.set_default_navigation_timeout(_PATIENCE_MILLISECONDS)
         yield page

@@ -120,8 +120,11 @@ class Connections:
         shown = self._page.locator("[data-scope=toast][data-part=root]").filter(has_text=answer.get("message", ""))
         shown.first.wait_for(state="visible")
         if picture is not None:
+            whole = self._page.viewport_size
+            assert whole is not None
             self._page.set_viewport_size({"width": 900, "height": 800})
             self._page.screenshot(path=picture, animations="disabled")
+            self._page.set_viewport_size(whole)
         return bool(answer["status"]), shown.first.inner_text()
 
     def _row(self, conn_id: str) -> Locator:

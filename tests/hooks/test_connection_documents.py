@@ -23,9 +23,11 @@ def blocks(language: str) -> list[str]:
 
 
 def test_every_extra_names_a_cluster() -> None:
-    extras = [json.loads(block) for block in blocks("json")]
+    form, *extras = (json.loads(block) for block in blocks("json"))
     assert len(extras) == 7
     kinds = []
+    named = choose_cluster(ClusterArguments(), ConnectionFields("gpu", form["conn_type"], extra=form["extra"]), {})
+    assert named.ref.options == {"cluster_name": "gpu", "region": "us-east-2", "conn_id": "aws_remote"}
     for extra in extras:
         by_type = extra["cluster"].get("auth") is None
         fields = ConnectionFields("gpu", "aws" if by_type else "kubernetes", extra=extra)
@@ -36,8 +38,15 @@ def test_every_extra_names_a_cluster() -> None:
 
 
 def test_what_is_explained_is_what_is_shown() -> None:
-    fields = ConnectionFields("gpu", "kubernetes", extra=json.loads(blocks("json")[0]))
+    fields = ConnectionFields("gpu", "kubernetes", extra=json.loads(blocks("json")[1]))
     assert choose_cluster(ClusterArguments(), fields, {}).explain() == blocks("text")[0].strip()
+
+
+def test_the_form_is_shown() -> None:
+    directory = Path(__file__).parents[2] / "docs"
+    shown = {directory / path for path in re.findall(r"!\[[^]]+\]\((\S+)\)", DOCUMENT)}
+    assert shown == set((directory / "images").iterdir())
+    assert all(path.stat().st_size < 150_000 for path in shown)
 
 
 def test_every_field_is_mentioned() -> None:
