@@ -30,8 +30,8 @@ class GpuNodes:
         placement: what a pod needs to run on its nodes.
         create: the setup task.
         delete: the teardown task; tasks after the block may be put behind it to begin when the nodes are gone.
-        done: an empty task behind those of the block. Without it a run would be green whose work has failed: Airflow
-            looks at the last tasks only, and the teardown succeeds.
+        done: an empty task behind the teardown, which makes the run fail when that does. As a teardown does not count
+            by itself, the block's last tasks are those of the run, too, and tell how it ended.
     """
 
     def __init__(
@@ -66,12 +66,10 @@ class GpuNodes:
         self._teardown.__exit__(kind, error, trace)
         if error is not None:
             return
-        inside = {task.task_id: task for task in self._dag().tasks if task.task_id not in self._before}
-        for task in inside.values():
+        inside = [task for task in self._dag().tasks if task.task_id not in self._before]
+        for task in inside:
             if isinstance(task, KubernetesPodOperator):
                 self._place(task)
-            if not task.downstream_task_ids & inside.keys():
-                task.set_downstream(self.done)
 
     def _dag(self) -> Any:
         return self.create.dag
@@ -98,9 +96,9 @@ def gpu_nodes(
     """Nodes for the tasks within a `with` block: a setup task makes them, a teardown task removes them.
 
     Pods of `KubernetesPodOperator` within the block are given the node selector, the tolerations and the GPUs of a
-    node. The teardown runs whether these succeed or fail; when it fails, so does the run of the DAG, and a third task,
-    empty, makes it fail when one of those within does. A setup that fails removes what it half made. A run that is
-    ended from outside may leave the group: `kpo-multicluster reap` removes it.
+    node. The teardown runs whether these succeed or fail, also when the run is marked failed by hand; when it fails, a
+    third task, empty, makes the run of the DAG fail as well. A setup that fails removes what it half made. A run that
+    is ended from outside may leave the group: `kpo-multicluster reap` removes it.
 
     Args:
         cluster: made by `eks()`, `gke()` or `aks()`.
@@ -131,5 +129,7 @@ def gpu_nodes(
     delete = DeleteNodeGroupOperator(task_id=f"{start}_delete", name=made.name, **where)
     done = EmptyOperator(task_id=f"{start}_done")
     create.as_setup()  # type: ignore[no-untyped-call]
-    delete.as_teardown(setups=create, on_failure_fail_dagrun=True)
+    # With on_failure_fail_dagrun a teardown would be all that tells how a run ended: tasks before it do not count then.
+    delete.as_teardown(setups=create)
+    delete.set_downstream(done)
     return GpuNodes(placement_of(made), create, delete, done)

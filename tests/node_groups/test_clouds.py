@@ -232,4 +232,5 @@ def test_the_documents_dag() -> None:
     train = names["dag"].get_task("train")
     assert train.node_selector == {"eks.amazonaws.com/nodegroup": "train-gpu"}
     assert train.upstream_task_ids == {"train-gpu_create"}
-    assert train.downstream_task_ids == {"train-gpu_delete", "train-gpu_done"}
+    assert train.downstream_task_ids == {"train-gpu_delete"}
+    assert names["dag"].get_task("train-gpu_done").upstream_task_ids == {"train-gpu_delete"}

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from kpo_multicluster.airflow_names import AirflowException, TaskDeferralError, TaskDeferred
 from kpo_multicluster.clouds import eks
@@ -218,3 +218,13 @@ def test_a_dag_with_gpu_nodes(scene: Scene, database: None, script: str, state: 
     assert len(set(ran)) == 1
     assert scene.bed.emulated() is None
     assert scene.nodes() == []
+
+
+@pytest.mark.parametrize("bed", ["gke"], indirect=True)
+def test_a_teardown_that_fails_fails_the_run(scene: Scene, database: None) -> None:
+    with DAG("refused", schedule=None) as dag, gpu_nodes(cluster=scene.bed.ref, spec=spec(scene)):
+        task(task_id="work")(lambda: None)()
+    scene.bed.fake.faults.refuse("DELETE .*/nodePools/gpu", 403, "PERMISSION_DENIED", "you may not")
+
+    assert str(serialized(dag).test().state) == "failed"
+    assert scene.bed.emulated() is not None
