@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from bench import credentials, deferred
 from bench.arms import ARMS
 from bench.clusters import cluster
 from bench.measure import Bench
@@ -42,7 +43,9 @@ def _bench(target: Path) -> int:
             circumstances = Circumstances.now(found)
             with Bench(found, scratch, _say) as bench:
                 results = bench.run()
-    text = page(results, circumstances)
+            chapters = [deferred.measure(found, scratch, _say)]
+        chapters.append(credentials.measure(_say))
+    text = page(results, chapters, circumstances)
     sys.stdout.write(f"\n{text}\n")
     _say(f"measured in {time.monotonic() - began:.0f} s")
     if not circumstances.real:
@@ -50,7 +53,7 @@ def _bench(target: Path) -> int:
         return 0
     target.write_text(text)
     _say(f"written to {target}")
-    for each in missed(results):
+    for each in missed(results, chapters):
         _say(f"MISSED: {each}")
     return 0
 

@@ -11,11 +11,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from bench.arms import OURS, ROUNDS, UPSTREAM
+from bench.chapters import Chapter
 from bench.clusters import Cluster
 from bench.measure import Results
 from bench.subjects import REPOSITORY
 from bench.tables import sections, verdicts
-from bench.targets import targets
+from bench.targets import Target, targets
 
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 _PACKAGES = ("apache-airflow", "apache-airflow-providers-cncf-kubernetes", "kubernetes", "aiohttp")
@@ -80,21 +81,27 @@ class Circumstances:
         return "\n".join(lines)
 
 
-def page(results: Results, circumstances: Circumstances) -> str:
+def page(results: Results, chapters: Sequence[Chapter], circumstances: Circumstances) -> str:
     """All of it, as Markdown."""
     parts = [_INTRODUCTION.format(rounds=ROUNDS), circumstances.text()]
     for heading, table in sections(results):
         parts += [f"## {heading}", table]
+    for chapter in chapters:
+        parts += [f"## {chapter.heading}", *([chapter.notes] if chapter.notes else []), chapter.table]
     if circumstances.real:
-        parts += ["## What is wanted", verdicts(targets(results))]
+        parts += ["## What is wanted", verdicts(_targets(results, chapters))]
     else:
         parts.append("This was no real cluster: its times are not held against what is wanted.")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def missed(results: Results) -> Sequence[str]:
+def missed(results: Results, chapters: Sequence[Chapter]) -> Sequence[str]:
     """What is wanted and was not met."""
-    return [f"{each.what}: {each.found}, wanted {each.wanted}" for each in targets(results) if not each.met]
+    return [f"{each.what}: {each.found}, wanted {each.wanted}" for each in _targets(results, chapters) if not each.met]
+
+
+def _targets(results: Results, chapters: Sequence[Chapter]) -> list[Target]:
+    return [*targets(results), *(target for chapter in chapters for target in chapter.targets)]
 
 
 def _processor() -> str:
