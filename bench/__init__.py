@@ -7,6 +7,7 @@ dags        the DAG file that all of them are tasks of
 subject     a process that runs tasks when told to: under `dag.test()`, or each in a process of its own
 subjects    starts such processes, and runs tasks in them
 clusters    where the pods run, and what was asked of it
+chapters    what is measured beside them: credentials
 task_log    what a task's log tells: which lines are there, and when each was logged
 imports     seconds to import an operator
 plan        which runs, in which order
