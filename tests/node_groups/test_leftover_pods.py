@@ -244,9 +244,8 @@ def test_the_command_asks_airflow(
     )
     assert "which is under way; stays" in told
     assert warned == ""
-    pods.embedded.wait_until(lambda all_: len(all_) <= 3)
-    assert {"running", "upstreams"} <= pods.names()
-    assert "ended" not in pods.names()
+    pods.embedded.wait_until(lambda all_: len(all_) == 2)
+    assert pods.names() == {"running", "upstreams"}
 
     airflow.token = "another"
     assert main([*command, "env:THE_TOKEN", "--delete"]) == 1
