@@ -21,7 +21,7 @@ from kpo_multicluster.testing.clouds.webhook import TokenReviewer, TokenWebhook
 from kpo_multicluster.testing.faults import Fault
 
 from ..cluster.fixtures import RealClusters
-from ..cluster.further_server import FurtherServer, further_api_server
+from ..cluster.further_server import FurtherServer, further_api_server, webhook_flags
 
 _CLUSTER = "cloud"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -77,16 +77,20 @@ class Server(ABC):
     def administrator(self) -> ClusterRef:
         """The cluster, for one who may do anything and needs no cloud."""
 
-    def touch(self, namespace: str, path: str) -> None:
-        """Makes a file in the base container of the only pod of a namespace."""
-        (pod,) = self.pods(namespace)
-        name = pod["metadata"]["name"]
+    def touch(self, namespace: str, path: str, pod: str = "") -> None:
+        """Makes a file in the base container of a pod, by default of the only one of a namespace."""
+        name = pod or self.only_pod(namespace)["metadata"]["name"]
 
         async def touch() -> None:
             async with ApiClient(resolve(self.administrator)) as client:
                 await client.exec(f"/api/v1/namespaces/{namespace}/pods/{name}/exec", ["touch", path], container="base")
 
         asyncio.run(touch())
+
+    def only_pod(self, namespace: str) -> dict[str, Any]:
+        """The pod of a namespace."""
+        (pod,) = self.pods(namespace)
+        return pod
 
     @abstractmethod
     def asked(self, namespace: str, user: str) -> Counter[str]:
@@ -210,12 +214,7 @@ def real_server(clusters: RealClusters, context: str, directory: Path) -> Iterat
     with TokenWebhook() as webhook:
         webhook.serve(_CLUSTER, TokenReviewer(_Nobody()))
         config = kubeconfigs.write(directory / "webhook", webhook.kubeconfig(_CLUSTER))
-        flags = [
-            f"--authentication-token-webhook-config-file={config}",
-            "--authentication-token-webhook-version=v1",
-            "--authentication-token-webhook-cache-ttl=1s",
-        ]
-        with further_api_server(context, flags) as server:
+        with further_api_server(context, webhook_flags(config)) as server:
             yield RealServer(server, webhook, clusters, context)
 
 
