@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kpo_multicluster.auth.access import ClusterAccess
+from kpo_multicluster.auth.tls import certificates_of
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import (
     ConnectError,
@@ -98,6 +99,9 @@ def _findings(ref: ClusterRef, access: ClusterAccess, error: KpoMulticlusterErro
             asked = access.explain(error)
         except KpoMulticlusterError as other:
             asked = [f"Asking the cloud why failed as well: {other}"]
+        except Exception:  # noqa: BLE001 - a fault in finding out says nothing of the refusal
+            _log.debug("The cloud could not be asked why.", exc_info=True)
+            asked = []
         for finding in asked:
             silent = False
             yield finding
@@ -108,7 +112,9 @@ def _findings(ref: ClusterRef, access: ClusterAccess, error: KpoMulticlusterErro
 def unauthorized(ref: ClusterRef, access: ClusterAccess) -> str:
     """The finding for a 401 of which no cloud knows more."""
     if access.tokens is not None:
-        whose = f"the token from {access.tokens.source}"
+        token = access.tokens.fresh()
+        kind = "token" if token is None or token.value else "client certificate"
+        whose = f"the {kind} from {access.tokens.source}"
     elif access.client_certificate is not None:
         whose = f"the client certificate from {access.source}"
     else:
@@ -159,7 +165,7 @@ def certificate_end(pem: str) -> float | None:
     except ModuleNotFoundError:  # as in `_names_of`
         return None
     try:
-        return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()
+        return x509.load_pem_x509_certificate(certificates_of(pem).encode()).not_valid_after_utc.timestamp()
     except ValueError:
         return None
 
@@ -169,8 +175,8 @@ def _trusted(access: ClusterAccess) -> str:
         return "what this system trusts"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(cadata=access.ca_pem)
-    except ssl.SSLError:
+        context.load_verify_locations(cadata=certificates_of(access.ca_pem))
+    except (ssl.SSLError, ValueError):
         return "a CA that cannot be read"
     names = [_name(ca.get("subject", ())) for ca in context.get_ca_certs()]
     return f"the CA {', '.join(names)}" if names else "a CA without a name"

@@ -74,7 +74,7 @@ def load_client_certificate(context: ssl.SSLContext, certificate: str, key: str,
     Raises:
         ConfigurationError: one of them cannot be read, the key is encrypted, or they do not belong together.
     """
-    certificates = "\n".join(_CERTIFICATE.findall(certificate))
+    certificates = certificates_of(certificate)
     if not certificates:
         raise ConfigurationError(f"The client certificate of {source} is not a PEM certificate: correct it there.")
     private_key = _PRIVATE_KEY.search(key)
@@ -161,9 +161,13 @@ def _no_password() -> str:
     raise _EncryptedKeyError
 
 
+def certificates_of(pem: str) -> str:
+    """The certificates in a text: what stands around them may be anything, while `cadata` has to be ASCII."""
+    return "\n".join(_CERTIFICATE.findall(pem))
+
+
 def _load_certificates(context: ssl.SSLContext, pem: str, subject: str) -> None:
-    # The text around the blocks may be anything, names in UTF-8 among it; `cadata` must be ASCII.
-    blocks = "\n".join(_CERTIFICATE.findall(pem))
+    blocks = certificates_of(pem)
     readable = bool(blocks)
     try:
         if readable:

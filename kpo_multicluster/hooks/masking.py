@@ -19,12 +19,15 @@ from urllib.parse import unquote, urlsplit
 from kpo_multicluster.airflow_names import mask_secret, mask_secret_async
 from kpo_multicluster.auth.access import ClusterAccess, Token
 
+# A triggerer tells Airflow of a cluster's secrets when it is first used: it need not keep all tokens that follow.
+_KEPT = 64
+
 
 class CredentialMask:
     """The secrets of one cluster on their way to Airflow's masker."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Any] = deque()
+        self._waiting: deque[Any] = deque(maxlen=_KEPT)
 
     def cover_ref(self, secrets: Mapping[str, Any]) -> None:
         """Takes in what a cluster's reference holds inline.

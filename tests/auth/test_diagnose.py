@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trustme
 
-from kpo_multicluster.auth.access import ClusterAccess, static_token
+from kpo_multicluster.auth.access import ClusterAccess, Token, TokenSource, static_token
 from kpo_multicluster.auth.diagnose import certificate, explain_refusal, forbidden
 from kpo_multicluster.cluster import token
 from kpo_multicluster.errors import CredentialError, ForbiddenError, KpoMulticlusterError, TLSError, UnauthorizedError
@@ -23,6 +23,10 @@ def test_a_401_no_cloud_knows_of() -> None:
     assert "https://10.0.0.1 (context 'gpu') was sent the token from tokenFile x, and knows no one by it" in text
     assert "connection 'k' names the cluster" in text
     assert "secret" not in text
+    plugin = TokenSource(lambda: Token("", None, "pem", "key"), source="user 'gpu'")
+    plugin.current()
+    (text,) = explain_refusal(REF, access(tokens=plugin), UNAUTHORIZED)
+    assert "the client certificate from user 'gpu'" in text
     (text,) = explain_refusal(REF, access(client_certificate="pem"), UNAUTHORIZED)
     assert "the client certificate from context 'gpu'" in text
     (text,) = explain_refusal(REF, access(), UNAUTHORIZED)
@@ -64,8 +68,17 @@ def test_a_cloud_that_cannot_say() -> None:
     ]
 
 
+def test_a_cloud_whose_library_stumbles() -> None:
+    def explain(_: KpoMulticlusterError) -> list[str]:
+        raise AttributeError("'NoneType' object has no attribute 'get'")
+
+    (text,) = explain_refusal(REF, access(explain=explain), UNAUTHORIZED)
+    assert "knows no one by it" in text
+
+
 def test_a_certificate_of_another_ca(server: Any, other_ca: trustme.CA) -> None:
-    trusted = other_ca.cert_pem.bytes().decode()
+    # As `openssl x509 -text` writes it.
+    trusted = f"Issuer: O=Größe\n{other_ca.cert_pem.bytes().decode()}"
     (text,) = explain_refusal(REF, access(server=server.url, ca_pem=trusted), TLSError("refused"))
     assert "trustme" in text
     assert "trusted for context 'gpu' is the CA" in text

@@ -101,6 +101,16 @@ async def test_on_an_event_loop_it_is_told_by_a_call_that_waits(supervisor: Supe
     assert supervisor.told == ["numbered-token-1"]
 
 
+async def test_what_nobody_asks_for_does_not_gather(supervisor: Supervisor) -> None:
+    tokens, mask = Tokens(), CredentialMask()
+    mask.cover(access(tokens=tokens.source))
+    for _ in range(1000):
+        tokens.source.current()
+    await mask.tell_airflow_async()
+    assert len(supervisor.told) < 100
+    assert supervisor.told[-1] == "numbered-token-1000"
+
+
 def test_keys_and_passwords(supervisor: Supervisor) -> None:
     pem = "-----BEGIN PRIVATE KEY-----\nhunter2hunter2\n-----END PRIVATE KEY-----\n"
     plugin = TokenSource(lambda: Token("", None, "certificate", "pluginkey"), source="test")
