@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as field_of
@@ -136,9 +137,20 @@ def _of_cloud(kind: str, connection: ConnectionFields) -> list[Way]:
 def _server(connection: ConnectionFields) -> str | None:
     if not connection.host:
         return None
-    url = connection.host if "://" in connection.host else f"https://{connection.host}"
-    named = url.partition("://")[2].rpartition("]")[2]
-    return url if connection.port is None or ":" in named else f"{url.rstrip('/')}:{connection.port}"
+    scheme, _, address = connection.host.rpartition("://")
+    host, slash, path = address.partition("/")
+    if _is_ipv6(host):  # as is left of it when a connection is given as a URI
+        host = f"[{host}]"
+    if connection.port is not None and ":" not in host.rpartition("]")[2]:
+        host = f"{host}:{connection.port}"
+    return f"{scheme or 'https'}://{host}{slash}{path}"
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 _READERS: dict[str, Callable[[ConnectionFields], list[Way]]] = {

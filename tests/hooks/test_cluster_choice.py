@@ -228,6 +228,9 @@ def test_a_connection_to_something_else() -> None:
         ("https://k.example/base", None, "https://k.example/base"),
         ("https://k.example:1", 2, "https://k.example:1"),
         ("[::1]", 6443, "https://[::1]:6443"),
+        ("::1", 6443, "https://[::1]:6443"),
+        ("https://fd00::1/", None, "https://[fd00::1]/"),
+        ("https://rancher.example/k8s/clusters/c-1", 8443, "https://rancher.example:8443/k8s/clusters/c-1"),
     ],
 )
 def test_address_and_token(host: str, port: int | None, server: str) -> None:
