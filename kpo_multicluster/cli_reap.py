@@ -122,16 +122,15 @@ def _place(arguments: argparse.Namespace, ref: ClusterRef | None) -> Place:
 
 def _place_of(arguments: argparse.Namespace, ref: ClusterRef, connections: Connections) -> Place:
     from kpo_multicluster.auth.registry import resolve
-    from kpo_multicluster.node_groups.clouds import KINDS, open_cloud
-    from kpo_multicluster.node_groups.lifecycle import NodeGroups
-    from kpo_multicluster.reaping.reap import Place
+    from kpo_multicluster.reaping.reap import place_in
 
-    groups, where = None, f"cluster from {ref.source}"
-    if arguments.only == _NODE_GROUPS or (arguments.only is None and ref.kind in KINDS):
-        groups = NodeGroups(open_cloud(ref, connections))
-        where = groups.cloud.where
-    access = None if arguments.only == _NODE_GROUPS else lambda: resolve(ref, connections=connections)
-    return Place(where, groups, access, arguments.namespace)
+    return place_in(
+        ref,
+        connections,
+        node_groups=None if arguments.only is None else arguments.only == _NODE_GROUPS,
+        access=None if arguments.only == _NODE_GROUPS else lambda: resolve(ref, connections=connections),
+        namespace=arguments.namespace,
+    )
 
 
 async def _reap(arguments: argparse.Namespace, place: Place, airflow: AirflowApi | None) -> Reaped:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from kpo_multicluster.airflow_names import Context
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
+from kpo_multicluster.hooks.connections import AirflowConnections
 from kpo_multicluster.hooks.dag_runs import states_for_task
-from kpo_multicluster.hooks.node_groups import open_groups
 from kpo_multicluster.operators.cluster_task import ClusterTask
 from kpo_multicluster.raised import airflow_errors
 
@@ -88,13 +88,13 @@ class ReapOperator(ClusterTask):
         return [one.to_json() for one in found.judged if one.removed and one.reason is not None]
 
     def _place(self) -> Place:
-        from kpo_multicluster.node_groups.clouds import KINDS
-        from kpo_multicluster.reaping.reap import Place
+        from kpo_multicluster.reaping.reap import place_in
 
         hook = self.hook
-        ref, groups = hook.cluster_ref, None
-        where = f"cluster from {ref.source}"
-        if ref.kind in KINDS if self.node_groups is None else self.node_groups:
-            groups = open_groups(hook)
-            where = groups.cloud.where
-        return Place(where, groups, (lambda: hook.access) if self.pods else None, self.namespace)
+        return place_in(
+            hook.cluster_ref,
+            AirflowConnections(),
+            node_groups=self.node_groups,
+            access=(lambda: hook.access) if self.pods else None,
+            namespace=self.namespace,
+        )

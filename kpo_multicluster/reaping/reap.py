@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 from kpo_multicluster.api.client import ApiClient
 from kpo_multicluster.auth.access import ClusterAccess
+from kpo_multicluster.auth.connections import Connections
+from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import KpoMulticlusterError
+from kpo_multicluster.node_groups.clouds import KINDS, open_cloud
 from kpo_multicluster.node_groups.lifecycle import NodeGroups
 from kpo_multicluster.reaping.groups import node_groups_of
 from kpo_multicluster.reaping.leftovers import Judged, Leftover, ReapRule, RunState, judge, remove, runs_of
@@ -38,6 +41,34 @@ class Place:
     groups: NodeGroups | None = None
     access: Callable[[], ClusterAccess] | None = None
     namespace: str | None = None
+
+
+def place_in(
+    ref: ClusterRef,
+    connections: Connections,
+    *,
+    node_groups: bool | None,
+    access: Callable[[], ClusterAccess] | None,
+    namespace: str | None,
+) -> Place:
+    """Where to look on a cluster. May block.
+
+    Args:
+        ref: of the cluster.
+        connections: where Airflow connections are looked up; in the calling thread, before this returns.
+        node_groups: look for node groups; None if the cluster is one of a cloud.
+        access: as of `Place`.
+        namespace: likewise.
+
+    Raises:
+        ConfigurationError: the ref cannot work, or is of a kind without node groups.
+        MissingExtraError: the cloud's library is not installed.
+        CredentialError: there are no credentials.
+    """
+    if not (ref.kind in KINDS if node_groups is None else node_groups):
+        return Place(f"cluster from {ref.source}", None, access, namespace)
+    cloud = open_cloud(ref, connections)
+    return Place(cloud.where, NodeGroups(cloud), access, namespace)
 
 
 @dataclass(frozen=True)
