@@ -14,11 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from demo.airflow_home import AirflowError, AirflowHome
-from demo.clouds import WithClouds
+from demo.clouds import KINDS, WithClouds
 from demo.clusters import Clusters, UserClusters
 from demo.embedded import EmbeddedClusters
 from demo.examples import DIRECTORY, EXAMPLES
 from demo.kubernetes import KubernetesClusters
+from demo.kubernetes_clouds import CLUSTER, KubernetesClouds
 from demo.processes import ending_on_sigterm
 from demo.report import table, to_json
 from demo.run import Dag, Runner, say, summary
@@ -61,8 +62,8 @@ def _clusters(options: argparse.Namespace, scratch: Path, stack: ExitStack) -> C
     if options.kubeconfig:
         return UserClusters(_kubeconfig(options.kubeconfig))
     if options.cluster == "kubernetes":
-        clusters = KubernetesClusters(scratch, DIRECTORY, install_ghc=options.install_ghc)
-        return stack.enter_context(clusters)
+        real = stack.enter_context(KubernetesClusters(scratch, DIRECTORY, install_ghc=options.install_ghc))
+        return stack.enter_context(KubernetesClouds(scratch, real))
     embedded = stack.enter_context(EmbeddedClusters(scratch, DIRECTORY))
     return embedded if options.dag else stack.enter_context(WithClouds(scratch, embedded))
 
@@ -90,7 +91,8 @@ def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, envi
 
 def _dags(options: argparse.Namespace, home: AirflowHome) -> Sequence[Dag]:
     if options.dag is None:
-        return [dag for dag in EXAMPLES if options.example in (None, dag.dag_id)]
+        moved = dict.fromkeys(KINDS, CLUSTER) if options.cluster == "kubernetes" else {}
+        return [dag.moved(moved) for dag in EXAMPLES if options.example in (None, dag.dag_id)]
     say(f"{options.dag}: looking for DAGs in it")
     return [Dag(dag_id, options.dag) for dag_id in home.dag_ids()]
 

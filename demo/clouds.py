@@ -14,14 +14,19 @@ from urllib.parse import urlsplit
 from demo.clusters import Clusters, Sight, StartedClusters
 from demo.embedded import left_in, seen_by
 from demo.run import say
+from kpo_multicluster.node_groups.ownership import Ownership
 from kpo_multicluster.testing import EmbeddedCluster, NodeSpec, User
 from kpo_multicluster.testing.clouds import FakeAws, FakeAzure, FakeGoogle
 from kpo_multicluster.testing.clouds.emulated_cloud import EmulatedCloud, EmulatedCluster
 from kpo_multicluster.testing.clouds.identity import Identifier
 from kpo_multicluster.testing.clouds.joined_nodes import NodeHost
+from kpo_multicluster.testing.clouds.node_groups import NodeGroup, Stage
 from kpo_multicluster.testing.kubeconfig import KubeconfigEntry, document, write
 
 KINDS = ("eks", "gke", "aks")
+_DAY_SECONDS = 24 * 3600.0
+_OLD_RUN = "train/manual__2026-01-01T00:00:00+00:00"
+_LEAVING_SECONDS = 60.0
 
 # What the examples name.
 _AWS_ACCOUNT, _AWS_REGION = "222222222222", "us-east-2"
@@ -98,12 +103,15 @@ class Clouds(StartedClusters):
 
     def left(self) -> list[str]:
         """What is still there though the tasks have ended that made it."""
-        groups = [
-            f"{cluster.id}: node group {group.name}"
-            for cloud, cluster in self._clouds
-            for group in cloud.node_groups.of(cluster.id)
-        ]
+        deadline = time.monotonic() + _LEAVING_SECONDS
+        # One whose removal has begun is as good as gone, unless it does not go.
+        while any(group.stage is Stage.DELETING for _, group in self._groups()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        groups = [f"{cluster}: node group {group.name}" for cluster, group in self._groups()]
         return [*self._others.left(), *self._left_here(), *groups]
+
+    def _groups(self) -> list[tuple[str, NodeGroup]]:
+        return [(made.id, group) for cloud, made in self._clouds for group in cloud.node_groups.of(made.id)]
 
     def _connect(self, conn_id: str, conn_type: str, extra: Mapping[str, object], **fields: str) -> None:
         content = {"conn_type": conn_type, "extra": dict(extra), **fields}
@@ -173,10 +181,21 @@ class Clouds(StartedClusters):
         self._join(azure, made, cluster)
         extra = {"tenantId": azure.tenant, "subscriptionId": made.name.subscription, **azure.endpoints}
         self._connect("azure_ml", "azure", extra, login=_CLIENT, password=_SECRET)
+        self._leave_behind(azure, made)
         authority = self._directory / "azure-ca.pem"
         authority.write_text(azure.ca_pem)
         # The examples talk https by the library that heeds it to no one but the emulated Azure.
         self._settings["REQUESTS_CA_BUNDLE"] = str(authority)
+
+    def _leave_behind(self, azure: FakeAzure, cluster: EmulatedCluster) -> None:
+        """A GPU of a run of two days ago, whose worker was killed: for the example that removes such."""
+        now = time.time()
+        tags = Ownership(now - 2 * _DAY_SECONDS, _OLD_RUN, now - _DAY_SECONDS).tags()
+        spec = {"vmSize": "Standard_NC4as_T4_v3", "mode": "User", "tags": tags}
+        azure.node_groups.create(
+            cluster.id, "leftover", 1, {**spec, "nodeTaints": ["nvidia.com/gpu=present:NoSchedule"]}
+        )
+        say(f"    left behind on AKS by an earlier run: agent pool leftover of {_OLD_RUN}")
 
 
 class WithClouds(Clouds):

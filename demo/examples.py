@@ -36,4 +36,6 @@ EXAMPLES = (
     *(_of(f"clouds_{kind}", **{f"on_{kind}": kind}) for kind in ("eks", "gke", "aks")),
     _of("eks_node_group", run_by_config_file="eks", run_by_cluster="eks"),
     *(_of(f"gpu_nodes_{kind}", prepare="alpha", train=kind) for kind in ("eks", "gke", "aks")),
+    # Runs no pods: it looks for those of others.
+    _of("nightly_reap"),
 )

@@ -14,6 +14,7 @@ from kpo_multicluster.testing import ImageSource
 from tests.cluster import images, machine
 from tests.cluster.errors import ClusterError
 
+_PYTHON = ("python", "3.11-slim")
 _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
 
 
@@ -27,7 +28,10 @@ def make(examples: Path, directory: Path) -> Mapping[str, str]:
     source = ImageSource.from_directory(examples / "multiply")
     settings = {"WorkingDir": source.working_dir, "Cmd": list(source.command)}
     files = {path: Path(origin).read_bytes() for origin, path in source.copies}
-    made = {"MULTIPLY_IMAGE": _add("multiply-by-23", ("python", "3.11-slim"), files, settings)}
+    made = {
+        "MULTIPLY_IMAGE": _add("multiply-by-23", _PYTHON, files, settings),
+        "PYTHON_IMAGE": ":".join(_PYTHON),
+    }
     if shutil.which("ghc"):
         program = _compile(examples / "haskell" / "Main.hs", directory / "haskell")
         files = {"/usr/local/bin/haskell_example": program.read_bytes(), **_libraries(program)}

@@ -58,7 +58,7 @@ class KubernetesClusters(StartedClusters):
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """An environment from which DAGs reach these clusters and no others, made from the demo's own."""
-        hosts = [layout.host_address for layout in self._layouts.values()]
+        hosts = ["127.0.0.1", *(layout.host_address for layout in self._layouts.values())]
         return {
             **environment_for(environ, bed.KUBECONFIG, hosts),
             "POD_NAMESPACE": self._namespace,

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from demo.airflow_home import AirflowHome, TaskState
@@ -35,6 +35,11 @@ class Dag:
     clusters: Mapping[str, str] = field(default_factory=dict)
     needs: str = ""
     needs_name: str = ""
+
+    def moved(self, names: Mapping[str, str]) -> Dag:
+        """It with other clusters in place of some, by their names."""
+        clusters = {task_id: names.get(cluster, cluster) for task_id, cluster in self.clusters.items()}
+        return replace(self, clusters=clusters)
 
 
 def say(text: str = "") -> None:

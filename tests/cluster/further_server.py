@@ -10,6 +10,7 @@ import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from . import bed, control_plane
 from .api import Administrator
@@ -71,6 +72,19 @@ def further_api_server(cluster: str, extra_flags: Sequence[str] = ()) -> Iterato
     finally:
         process.end()
         layout.record(name).unlink()
+
+
+def webhook_flags(config: Path) -> list[str]:
+    """The flags by which an API server asks a webhook whose a token is.
+
+    Args:
+        config: a kubeconfig that leads to the webhook.
+    """
+    return [
+        f"--authentication-token-webhook-config-file={config}",
+        "--authentication-token-webhook-version=v1",
+        "--authentication-token-webhook-cache-ttl=1s",
+    ]
 
 
 def _free_port(layout: ClusterLayout) -> int:

@@ -12,7 +12,7 @@ import pytest
 from .conftest import Demos
 from .demos import Demo
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_every_example_ends_well_and_nothing_is_left(demos: Demos) -> None:
