@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from yarl import URL
 
-from kpo_multicluster.api.proxy import Proxy, is_loopback
 from kpo_multicluster.auth.access import ClusterAccess
+from kpo_multicluster.auth.proxy import Proxy, is_loopback
 from kpo_multicluster.errors import ConfigurationError
 
 

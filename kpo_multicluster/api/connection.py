@@ -21,11 +21,11 @@ from yarl import URL
 from kpo_multicluster import __version__
 from kpo_multicluster.api.address import refuse_clear_text, server_url
 from kpo_multicluster.api.faults import LIBRARY_ERRORS, Fault, FaultError, fault_of
-from kpo_multicluster.api.proxy import bracketed, proxy_of
 from kpo_multicluster.api.retry import Backoff, Clock, RetryPolicy
 from kpo_multicluster.api.status import error_of_answer
 from kpo_multicluster.api.tunnel import ClusterConnector
 from kpo_multicluster.auth.access import ClusterAccess, Token
+from kpo_multicluster.auth.proxy import bracketed, proxy_of
 from kpo_multicluster.auth.tls import client_identity, ssl_context
 from kpo_multicluster.errors import (
     ApiError,

@@ -20,8 +20,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
 from kpo_multicluster.api.faults import FaultError, fault_of, proxy_fault, system_text
-from kpo_multicluster.api.proxy import Proxy, bracketed
 from kpo_multicluster.api.relay import relay_socket
+from kpo_multicluster.auth.proxy import Proxy, bracketed
 from kpo_multicluster.errors import MissingExtraError
 
 _HEAD_LIMIT = 64 * 1024

@@ -7,6 +7,7 @@ cloud and the API server, so it blocks, for seconds; it raises nothing, and says
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
 import ssl
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kpo_multicluster.auth.access import ClusterAccess
+from kpo_multicluster.auth.proxy import proxy_of
 from kpo_multicluster.auth.tls import certificates_of
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import (
@@ -185,7 +187,7 @@ def _trusted(access: ClusterAccess) -> str:
 def _presented(access: ClusterAccess) -> tuple[str, str] | None:
     """Subject and issuer of the server's certificate; None where it cannot be had, such as behind a proxy."""
     parts = urlsplit(access.server)
-    if parts.scheme != "https" or parts.hostname is None or access.proxy_url is not None:
+    if parts.scheme != "https" or parts.hostname is None or proxy_of(access, os.environ) is not None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

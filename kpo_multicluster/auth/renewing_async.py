@@ -20,7 +20,7 @@ from kubernetes_asyncio.stream import WsApiClient  # noqa: TID253
 from multidict import CIMultiDict
 
 from kpo_multicluster.auth.access import ClusterAccess, Token
-from kpo_multicluster.auth.renewing_pool import CONNECT_TIMEOUT_SECONDS, Proxy
+from kpo_multicluster.auth.renewing_pool import CONNECT_TIMEOUT_SECONDS, PoolProxy
 from kpo_multicluster.auth.tls import client_identity, ssl_context
 from kpo_multicluster.errors import ConfigurationError
 
@@ -199,8 +199,8 @@ class WebSocketOpening:
             await self._opened.close()
 
 
-def _proxy(access: ClusterAccess) -> Proxy | None:
-    proxy = Proxy.of(access)
+def _proxy(access: ClusterAccess) -> PoolProxy | None:
+    proxy = PoolProxy.of(access)
     if proxy is not None and proxy.address.startswith("https:"):
         raise ConfigurationError(
             f"The asyncio client knows http and SOCKS proxies, and {access.source} is reached through {proxy.address}. "
@@ -246,7 +246,7 @@ class _Connector(aiohttp.TCPConnector):
         return transport, protocol
 
 
-def _connector(proxy: Proxy | None, maxsize: int) -> _Connector:
+def _connector(proxy: PoolProxy | None, maxsize: int) -> _Connector:
     if proxy is None or proxy.is_plain_http:
         return _Connector(limit=maxsize)
     connector: _Connector = proxy.asyncio_connector(_Connector, limit=maxsize)

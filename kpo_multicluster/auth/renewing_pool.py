@@ -15,16 +15,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote
 
 import urllib3
-from requests.utils import get_environ_proxies, select_proxy
 from urllib3.connection import HTTPConnection
 
 from kpo_multicluster.auth.access import ClusterAccess, Token
-from kpo_multicluster.auth.server import is_loopback, proxy_fault
+from kpo_multicluster.auth.proxy import Proxy, bracketed, proxy_of
 from kpo_multicluster.auth.tls import client_identity, memory_file, memory_path, ssl_context
-from kpo_multicluster.errors import ConfigurationError, MissingExtraError
+from kpo_multicluster.errors import MissingExtraError
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 # As client-go does it: a load balancer that forgot an idle connection says nothing.
@@ -50,7 +49,7 @@ class RenewingPool:
         self._access = access
         self._maxsize = maxsize
         self._handed_out: deque[Token] = deque(maxlen=_REMEMBERED_TOKENS)
-        self.proxy = Proxy.of(access)
+        self.proxy = PoolProxy.of(access)
         token = self.token()
         # Bound as one value: a reader in another thread sees a certificate and its connections together, or neither.
         self._held = (_certificate(token), self._connections(token))
@@ -144,40 +143,34 @@ class RenewingPool:
         return self.proxy.pool(options) if self.proxy is not None else urllib3.PoolManager(**options)
 
 
-class Proxy:
-    """The proxy between this process and an API server.
+class PoolProxy:
+    """The proxy between this process and an API server, as the libraries of the official clients take one.
 
     Args:
-        url: of the proxy; user name and password may stand in it.
-        source: where it came from, for messages.
-
-    Raises:
-        ConfigurationError: it is not the URL of one.
+        proxy: what it is.
     """
 
-    def __init__(self, url: str, source: str) -> None:
-        fault = proxy_fault(url)
-        if fault is not None:
-            raise ConfigurationError(f"The proxy of {source} {fault}: correct it there.")
-        parts = urlsplit(url)
-        self.is_plain_http = parts.scheme == "http"
+    def __init__(self, proxy: Proxy) -> None:
+        self.is_plain_http = proxy.scheme == "http"
         self.headers: dict[str, str] = {}
-        if parts.username is not None:
-            basic = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            self.headers = dict(urllib3.make_headers(proxy_basic_auth=basic))
-        self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        self._url = url
-        self._source = source
+        login = ""
+        if proxy.username is not None:
+            password = proxy.password or ""
+            self.headers = dict(urllib3.make_headers(proxy_basic_auth=f"{proxy.username}:{password}"))
+            login = f"{quote(proxy.username, safe='')}:{quote(password, safe='')}@"
+        self.address = f"{proxy.scheme}://{bracketed(proxy.host)}:{proxy.port}"
+        self._url = f"{proxy.scheme}://{login}{bracketed(proxy.host)}:{proxy.port}"
+        self._source = proxy.source
 
     @classmethod
-    def of(cls, access: ClusterAccess) -> Proxy | None:
-        """The proxy of a cluster: its own, which serves every host, else the environment's unless NO_PROXY names it."""
-        if access.proxy_url is not None:
-            return cls(access.proxy_url, f"proxy-url of {access.source}")
-        if is_loopback(urlsplit(access.server).hostname or ""):
-            return None
-        url = select_proxy(access.server, get_environ_proxies(access.server))
-        return None if url is None else cls(url if "://" in url else f"http://{url}", "the environment")
+    def of(cls, access: ClusterAccess) -> PoolProxy | None:
+        """The proxy of a cluster: its own, which serves every host, else the environment's unless NO_PROXY names it.
+
+        Raises:
+            ConfigurationError: what names the proxy is not the URL of one.
+        """
+        found = proxy_of(access, os.environ)
+        return None if found is None else cls(found)
 
     def pool(self, options: dict[str, Any]) -> urllib3.PoolManager:
         """Connections through this proxy.

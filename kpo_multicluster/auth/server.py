@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import SplitResult, urlsplit
 
+from kpo_multicluster.auth.proxy import is_loopback
+
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
@@ -41,16 +43,6 @@ def _split(url: str) -> SplitResult | None:
     except ValueError:
         return None
     return None if any(ch.isspace() or not ch.isprintable() for ch in url) else parts
-
-
-def is_loopback(host: str) -> bool:
-    """Whether traffic to the host, a name or an address, stays on this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def is_private(host: str) -> bool:

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from kpo_multicluster.api.client import NO_RETRY, ApiClient
 from kpo_multicluster.api.faults import system_text, tls_fault
-from kpo_multicluster.api.proxy import Proxy, bracketed, proxy_of
 from kpo_multicluster.auth.access import ClusterAccess
 from kpo_multicluster.auth.diagnose import explain_refusal
+from kpo_multicluster.auth.proxy import Proxy, bracketed, proxy_of
 from kpo_multicluster.auth.tls import ssl_context
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.doctor.report import Outcome, Step

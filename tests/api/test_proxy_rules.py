@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kpo_multicluster.api.proxy import Proxy, bypasses_proxy, parse_proxy, proxy_of
+from kpo_multicluster.auth.proxy import Proxy, bypasses_proxy, parse_proxy, proxy_of
 from kpo_multicluster.errors import ConfigurationError
 
 from .cases import SOURCE, access

@@ -328,6 +328,11 @@ def test_the_environments_proxy(make_server: Any, proxy: Any, monkeypatch: pytes
     monkeypatch.setenv("NO_PROXY", "10.0.0.0/8,.invalid")
     with api_client(elsewhere) as client:
         assert client.connections.proxy is None
+    # As the engine and kubectl do, and as the libraries by themselves do not.
+    monkeypatch.setenv("NO_PROXY", "fd00::/8,example.com:6443")
+    for url in ("https://[fd00::1]:6443", "https://k.example.com:6443"):
+        with api_client(replace(loopback, server=url)) as client:
+            assert client.connections.proxy is None
 
 
 def test_socks_needs_an_optional_library_and_exec_knows_http_proxies_alone(
