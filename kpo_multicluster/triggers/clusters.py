@@ -124,7 +124,8 @@ class ClusterPool:
         cluster.users += 1
         try:
             hub = await asyncio.shield(cluster.opening)
-            # In whoever's name it is renewed, what is secret is told to Airflow by who logs next.
+            # What the cluster's first user learned. Tokens that are made later are not told: Airflow keeps each for as
+            # long as the process runs, and with a hundred of them a further one takes a tenth of a second to add.
             await hook.credential_mask.tell_airflow_async()
             yield hub
         finally:
