@@ -82,7 +82,7 @@ def changes_the_environment(node: ast.AST) -> bool:
 
 
 # What is run in a pod, and a program of its own.
-OWN_PROCESSES = {"decorators/in_pod.py", "cli.py", "cli_reap.py"}
+OWN_PROCESSES = {"decorators/in_pod.py", "cli_cluster.py"}
 
 
 def test_nothing_changes_the_environment() -> None:
