@@ -10,23 +10,19 @@ The image needs Python 3.6 or newer, and nothing of Airflow or of this package.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
+from dataclasses import asdict
 from typing import Any
 
 from airflow.sdk.bases.decorator import TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 
-from kpo_multicluster.airflow_names import Context
-from kpo_multicluster.decorators.decorated_pod import COMMAND, DecoratedPodOperator
+from kpo_multicluster.decorators.decorated_pod import DecoratedPodOperator
+from kpo_multicluster.decorators.function_in_pod import FunctionInPod, SentFunctionOperator
 from kpo_multicluster.decorators.function_source import source_of
-from kpo_multicluster.decorators.payload import BOOTSTRAP, SERIALIZERS, payload
+from kpo_multicluster.decorators.payload import SERIALIZERS
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.operators.checks import check_kind_of, check_one_of
-from kpo_multicluster.operators.objects import PodObject
-from kpo_multicluster.operators.pod import KubernetesPodOperator
-from kpo_multicluster.pods.manifest import PodArguments
-from kpo_multicluster.pods.xcom import RESULT_FILE
-from kpo_multicluster.raised import airflow_errors
 
 __all__ = ["PodFunctionOperator", "pod_task"]
 
@@ -36,7 +32,7 @@ _SENT_CONTEXT = frozenset(
 )
 
 
-class PodFunctionOperator(DecoratedPodOperator):
+class PodFunctionOperator(DecoratedPodOperator, FunctionInPod):
     """What a function decorated with `@task.pod` becomes.
 
     Args:
@@ -53,11 +49,7 @@ class PodFunctionOperator(DecoratedPodOperator):
     """
 
     custom_operator_name = "@task.pod"
-    template_fields: Sequence[str] = (
-        "op_args",
-        "op_kwargs",
-        *(name for name in KubernetesPodOperator.template_fields if name not in COMMAND),
-    )
+    template_fields = FunctionInPod.template_fields
     _rather = "the function is what runs. Use @task.pod_cmd for a command."
 
     def __init__(
@@ -73,7 +65,6 @@ class PodFunctionOperator(DecoratedPodOperator):
         check_one_of("serializer", serializer, SERIALIZERS)
         source = source_of(python_callable, self.custom_operator_name)
         self._function = source
-        self._sent: list[dict[str, str]] = []
         self.python = python
         self.serializer = serializer
         super().__init__(
@@ -99,32 +90,24 @@ class PodFunctionOperator(DecoratedPodOperator):
                 "anything else as an argument, such as a template '{{ ti.try_number }}'."
             )
 
-    def _build(self, context: Context | None) -> PodObject:
-        with airflow_errors():
-            # Without a context (a dry run), arguments may be what other tasks have yet to return.
-            self._sent = [] if context is None else self._payload(context)
-        return super()._build(context)
+    def _of_context(self) -> Collection[str]:
+        return self._unbound_context_keys() & _SENT_CONTEXT
 
-    def _payload(self, context: Context) -> list[dict[str, str]]:
-        of_context = {name: dict(context)[name] for name in self._unbound_context_keys() & _SENT_CONTEXT}
-        return payload(
-            self._function,
-            list(self.op_args),
-            {**of_context, **self.op_kwargs},
-            serializer=self.serializer,
-            result_file=RESULT_FILE if self.do_xcom_push else None,
-        )
+    @classmethod
+    def _made_anew_as(cls) -> type:
+        """One that needs no DAG file to read the function from."""
+        return SentFunctionOperator
 
-    def _pod_arguments(self) -> PodArguments:
-        arguments = super()._pod_arguments()
-        return self._replacing(
-            arguments,
-            COMMAND,
-            # Unbuffered: a line is to be seen when it is printed.
-            cmds=[self.python, "-u", "-c", BOOTSTRAP],
-            arguments=[],
-            pod_runtime_info_envs=[*(arguments.pod_runtime_info_envs or ()), *self._sent],
-        )
+    def _made_anew_with(self) -> dict[str, Any]:
+        return {
+            **super()._made_anew_with(),
+            "function": asdict(self._function),
+            "of_context": sorted(self._of_context()),
+            "op_args": list(self.op_args),
+            "op_kwargs": dict(self.op_kwargs),
+            "python": self.python,
+            "serializer": self.serializer,
+        }
 
 
 def pod_task(

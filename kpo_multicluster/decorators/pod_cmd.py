@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from airflow.sdk.bases.decorator import TaskDecorator, task_decorator_factory
 
 from kpo_multicluster.airflow_names import Context
-from kpo_multicluster.decorators.decorated_pod import COMMAND, DecoratedPodOperator
+from kpo_multicluster.decorators.decorated_pod import DecoratedPodOperator
+from kpo_multicluster.decorators.function_in_pod import COMMAND
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.operators.checks import check_kind_of
 from kpo_multicluster.operators.pod import KubernetesPodOperator
@@ -46,6 +48,11 @@ class PodCommandOperator(DecoratedPodOperator):
     _rather = "return the command from the function, or with args_only=True the arguments of the image's entrypoint."
 
     def __init__(self, *, python_callable: Callable[..., Any], args_only: bool = False, **kwargs: Any) -> None:
+        if kwargs.get("workerless") or kwargs.get("start_from_trigger"):
+            raise ConfigurationError(
+                "A task of @task.pod_cmd cannot be workerless: its function runs where the task does, and triggerers "
+                "do not read its DAG file. Use deferrable=True, which frees the worker while the pod runs."
+            )
         check_kind_of("args_only", args_only, bool, "True or False")
         self.args_only = args_only
         super().__init__(python_callable=python_callable, **kwargs)
@@ -81,7 +88,11 @@ class PodCommandOperator(DecoratedPodOperator):
         return {name: value for name, value in everything.items() if name not in placed}
 
     def _pod_arguments(self) -> PodArguments:
-        return self._replacing(super()._pod_arguments(), COMMAND[1:] if self.args_only else COMMAND)
+        arguments = super()._pod_arguments()
+        # They replace what a template says also where they are empty.
+        return replace(
+            arguments, given=(arguments.given or frozenset()) | set(COMMAND[1:] if self.args_only else COMMAND)
+        )
 
 
 def _told(command: Any) -> str:

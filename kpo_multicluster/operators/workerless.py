@@ -31,7 +31,16 @@ _TRIGGER: Final = "kpo_multicluster.operators.workerless_trigger.WorkerlessPodTr
 _OF_AIRFLOW: Final = frozenset({"do_xcom_push", "multiple_outputs", "execution_timeout", "retries"})
 # Said by others of the same meaning, or by the trigger itself.
 _LEFT_OUT: Final = frozenset(
-    {"workerless", "start_from_trigger", "deferrable", "is_delete_operator_pod", "on_finish_action", "resources"}
+    {
+        "deferrable",
+        "is_delete_operator_pod",
+        "kwargs_to_upstream",
+        "on_finish_action",
+        "python_callable",
+        "resources",
+        "start_from_trigger",
+        "workerless",
+    }
 )
 END_KEY: Final = "kpo_multicluster_end"
 """XCom by which a triggerer knows that a task had ended already when another one died."""
@@ -92,6 +101,15 @@ class WorkerlessSteps(DeferredSteps):
     def _check_start(self) -> None:
         if self.workerless:
             check_workerless(self, DeferredSteps.execute)
+
+    @classmethod
+    def _made_anew_as(cls) -> type:
+        """The class that a triggerer makes the task anew of."""
+        return cls
+
+    def _made_anew_with(self) -> dict[str, Any]:
+        """The arguments that it is called with then."""
+        return _arguments(self)
 
     def stop_in_triggerer(self) -> None:
         """Ends what runs in a thread of the triggerer; the pod goes on."""
@@ -184,11 +202,11 @@ def start_of(operator: Any) -> StartTriggerArgs:
     from airflow.triggers.base import StartTriggerArgs
 
     operator._check_start()
-    arguments = {name: written(value, name) for name, value in sorted(_arguments(operator).items())}
+    arguments = {name: written(value, name) for name, value in sorted(operator._made_anew_with().items())}
     check_dag(operator, arguments)
     given = {
         "version": _VERSION,
-        "class": path_of(type(operator)),
+        "class": path_of(operator._made_anew_as()),
         "arguments": arguments,
         "templates": _templates(operator),
     }
@@ -201,7 +219,7 @@ def start_of(operator: Any) -> StartTriggerArgs:
 
 
 def _arguments(operator: Any) -> dict[str, Any]:
-    """What the class is to be called with, to make the task anew."""
+    """What the operator's class was called with, as far as it matters to a run."""
     of_airflow = inspect.signature(BaseOperator.__init__).parameters
     arguments = {
         name: value

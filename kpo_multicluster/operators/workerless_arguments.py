@@ -89,6 +89,11 @@ def _of_object(value: Any, where: str) -> Any:
     if callable(getattr(value, "resolve", None)):
         return {_XCOM: _result(value, where)}
     path = path_of(value)
+    if path is None and not callable(value):
+        raise ConfigurationError(
+            f"{where} holds {_described(value)}, which cannot be stored with the DAG: give texts, numbers, lists and "
+            "dictionaries of them."
+        )
     if path is None:
         raise ConfigurationError(
             f"{where} holds {_described(value)}, which is not to be had outside of the DAG file: a triggerer does not "

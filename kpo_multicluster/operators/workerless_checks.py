@@ -64,7 +64,7 @@ def check_workerless(operator: Any, own_execute: Any) -> None:
     if isinstance(operator.cluster, ClusterRef):
         # Refuses what must not be stored.
         operator.cluster.to_json()
-    kind = type(operator)
+    kind = operator._made_anew_as()
     if path_of(kind) is None:
         raise _refused(operator, f"its class {kind.__name__} is defined in the DAG file, which triggerers do not read")
     if kind.execute is not own_execute:

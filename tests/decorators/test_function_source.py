@@ -169,8 +169,6 @@ def test_the_dag_file_is_refused_with_it() -> None:
     [
         ({"serializer": "yaml"}, "serializer must be one of 'json', 'pickle', 'dill', 'cloudpickle'"),
         ({"python": 3}, "python must be the name or path of an interpreter"),
-        ({"workerless": True}, "@task.pod cannot be workerless: its function is in the DAG file"),
-        ({"start_from_trigger": True}, "@task.pod cannot be workerless"),
         ({"get_logs": "yes"}, "get_logs must be True or False"),
     ],
 )

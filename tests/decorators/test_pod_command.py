@@ -94,6 +94,12 @@ def test_what_is_no_command(where: Where, run: Run, pods: EmbeddedCluster, retur
     assert "create" not in pods.requests.counts()
 
 
+def test_one_without_a_worker_is_refused(where: Where) -> None:
+    decorated: Any = pod_cmd_task(lambda: ["true"], workerless=True, **where)
+    with DAG("dag", schedule=None), pytest.raises(ConfigurationError, match="cannot be workerless: its function runs"):
+        decorated()
+
+
 def test_a_command_beside_the_function_is_refused(where: Where) -> None:
     def f() -> list[str]:
         return ["true"]

@@ -64,11 +64,15 @@ with DAG("workerless", schedule=None, is_paused_upon_creation=False, params={"fa
         **{**WHERE, "cluster": None, "kubernetes_conn_id": "stored"},
     )
 
-    @task
-    def load(everything, product, of):
-        (TOLD / "loaded").write_text(json.dumps([everything, product, of]))
+    @task.pod(workerless=True, cluster=kubeconfig(CONFIG), image="python:3")
+    def twice(number: int) -> int:
+        return 2 * number
 
-    load(multiply.output, multiply.output["product"], multiply.output["of"])
+    @task
+    def load(everything, of, doubled):
+        (TOLD / "loaded").write_text(json.dumps([everything, of, doubled]))
+
+    load(multiply.output, multiply.output["of"], twice(multiply.output["product"]))
 
 with DAG("workerless_again", schedule=None, is_paused_upon_creation=False):
     KubernetesPodOperator(
@@ -98,7 +102,7 @@ with DAG("workerless_moved", schedule=None, is_paused_upon_creation=False):
         **WHERE,
     )
 """
-TASKS = ("multiply", "second_time", "never", "skips", "late", "long", "moves")
+TASKS = ("multiply", "twice", "second_time", "never", "skips", "late", "long", "moves")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,7 +129,7 @@ def test_from_task_to_task(airflow: Airflow, cluster: EmbeddedCluster) -> None:
     airflow.run("dags", "trigger", "workerless")
     assert ends(airflow, "multiply") == "success", airflow.log("multiply")
     product = {"product": 46, "of": "multiply"}
-    assert json.loads(told(airflow, "loaded")) == [product, 46, "multiply"]
+    assert json.loads(told(airflow, "loaded")) == [product, "multiply", 92]
     cluster.wait_until(lambda pods: not pods)
 
 
