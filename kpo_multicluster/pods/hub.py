@@ -25,6 +25,7 @@ from kpo_multicluster.errors import (
     NotFoundError,
 )
 from kpo_multicluster.pods.digest import digest
+from kpo_multicluster.pods.lost_cluster import as_replaced, is_behind
 from kpo_multicluster.pods.monitor import PodMonitor, Warn
 from kpo_multicluster.pods.own_watch import POLL_SECONDS, watch_alone
 from kpo_multicluster.pods.resources import pod_path, pods_path
@@ -109,6 +110,7 @@ class _NamespaceWatch:
         self._wake = asyncio.Event()
         # Set while the watch's place is known: only what is read after that leaves no gap before it.
         self._placed = asyncio.Event()
+        self._version = ""
         self._polling: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -169,10 +171,10 @@ class _NamespaceWatch:
         while True:
             self._placed.clear()
             try:
-                version = await self._place()
+                self._version = await self._place()
                 self._placed.set()
                 self._want(self._waiting)
-                await self._follow(version, outage)
+                await self._follow(self._version, outage)
             except GoneError:
                 # What was missed is looked up. A server for which every version is too old is not flooded.
                 await asyncio.sleep(_AGAIN_SECONDS if outage.again() else 0)
@@ -272,7 +274,7 @@ class _NamespaceWatch:
         try:
             pod = await self._api.request("GET", pod_path(known), retry=_RETRY)
         except NotFoundError:
-            pod = None
+            pod, known = None, await self._as_missed(known)
         except ForbiddenError as error:
             if self._polling is None:  # there is still the watch
                 return
@@ -283,6 +285,14 @@ class _NamespaceWatch:
             waiting.saw(pod or known, deleted=pod is None)
             if pod is not None and (pod["metadata"].get("labels") or {}).get(_LABEL) != "True":
                 waiting.leave()
+
+    async def _as_missed(self, known: dict[str, Any]) -> dict[str, Any]:
+        """A pod that is not there, with why, if that can be told."""
+        # What is newer than the watch's place is nothing special: only a cluster that is behind it even now is.
+        if not is_behind(self._version, known):
+            return known
+        self._version = await self._place()
+        return as_replaced(known, self._version, self._api.access.server)
 
 
 class _Outage:

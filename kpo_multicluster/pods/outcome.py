@@ -7,6 +7,7 @@ from typing import Any
 
 from kpo_multicluster.errors import PodFailedError, PodLostError, PodRunError, PodStartError
 from kpo_multicluster.pods.status import (
+    REPLACED,
     disruption,
     ended_before_deletion,
     ended_for_good,
@@ -62,6 +63,8 @@ def judge(
 
 def _taken_away(pod: dict[str, Any], reason: str) -> PodLostError:
     text = f"Pod {name_of(pod)} was taken away by the cluster ({reason}). The task's own code did not fail: retry it."
+    if reason.startswith(REPLACED):
+        text = f"Pod {name_of(pod)} is not there ({reason}). The task's own code did not fail: retry it."
     return PodLostError(text, cause=loss_cause(reason))
 
 
@@ -126,9 +129,9 @@ def doubt(pod: dict[str, Any], base: str) -> str | None:
     if lost_reason(pod) is not None or _was_cut_short(pod):
         return None
     return (
-        f"Pod {name_of(pod)} was being removed ({why}) when its container {base!r} ended with exit code 0, which counts "
-        "as a success. If its program ends so when it is told to stop, its work may be incomplete: have it end with "
-        "another code then."
+        f"Pod {name_of(pod)} was being removed ({why}) when its container {base!r} ended with exit code 0, which "
+        "counts as a success. If its program ends so when it is told to stop, its work may be incomplete: have it end "
+        "with another code then."
     )
 
 

@@ -11,6 +11,7 @@ import contextlib
 from functools import partial
 
 from kpo_multicluster.errors import ForbiddenError, GoneError
+from kpo_multicluster.pods.lost_cluster import as_replaced
 from kpo_multicluster.pods.monitor import PodMonitor, Warn
 from kpo_multicluster.pods.patience import Patience
 from kpo_multicluster.pods.resources import pods_path
@@ -77,9 +78,10 @@ async def _list(monitor: PodMonitor) -> str:
         pod = await read_pod(monitor.api, metadata["namespace"], metadata["name"])
         monitor.saw(pod or monitor.pod, deleted=pod is None)
         return ""
-    items = found.get("items") or []
-    monitor.saw(items[0] if items else monitor.pod, deleted=not items)
-    return str(found["metadata"].get("resourceVersion", ""))
+    items, version = found.get("items") or [], str(found["metadata"].get("resourceVersion", ""))
+    last = items[0] if items else as_replaced(monitor.pod, version, monitor.api.access.server)
+    monitor.saw(last, deleted=not items)
+    return version
 
 
 async def _poll(monitor: PodMonitor, patience: Patience) -> None:

@@ -34,7 +34,10 @@ _TRANSIENT = re.compile(
 )
 # Until the manifest changes, trying again gives the same.
 _NEVER_TRANSIENT = ("InvalidImageName", "ErrImageNeverPull")
+# Not of Kubernetes, which cannot know.
+REPLACED = "ClusterReplaced"
 _LOST_REASONS = {
+    REPLACED,
     "Evicted",
     "Preempting",
     "Preempted",
@@ -279,8 +282,10 @@ def disruption(pod: Pod) -> str | None:
 
 
 def loss_cause(reason: str) -> str:
-    """Which of the causes of `PodLostError` a reason of `lost_reason` means: evicted, preempted or node_lost."""
+    """Which of the causes of `PodLostError` a reason of `lost_reason` means."""
     word = reason.split(":")[0].lower()
+    if word == REPLACED.lower():
+        return "deleted"
     if "preempt" in word:
         return "preempted"
     if any(part in word for part in ("evict", "admission", *map(str.lower, _REJECTIONS))):

@@ -16,7 +16,7 @@ import yaml
 
 from kpo_multicluster.airflow_names import AirflowTaskTimeout, TaskDeferralError, TaskDeferralTimeout
 from kpo_multicluster.cluster import ClusterRef, kubeconfig
-from kpo_multicluster.errors import ConfigurationError, PodFailedError, PodLostError, PodStartTimeoutError
+from kpo_multicluster.errors import ConfigurationError, PodFailedError, PodLostError, PodStartTimeoutError, TLSError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 
@@ -352,9 +352,27 @@ def test_a_connection_that_leads_to_another_cluster_by_now(
     with EmbeddedCluster("other") as other:
         other.write_kubeconfig(leading)
         event = asyncio.run(first_event(deferred.trigger()))
-        with pytest.raises(PodLostError) as raised:
+        with pytest.raises(PodLostError, match=f"{other.server} now is another cluster") as raised:
             deferred.resume(event)
     assert deferred.pod_name in str(raised.value)
+    assert is_running(cluster, deferred)
+
+
+def test_another_cluster_with_certificates_of_its_own_at_the_same_address(
+    cluster: EmbeddedCluster, defer: Defer, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leading = tmp_path / "config"
+    leading.write_text(config.read_text())
+    deferred = defer("sleep 300", cluster=kubeconfig(str(leading)))
+    monkeypatch.setattr("kpo_multicluster.pods.hub.OUTAGE_SECONDS", 0.2)
+    with EmbeddedCluster("other") as other:
+        leading.write_text(config.read_text().replace(cluster.server, other.server))
+        event = asyncio.run(first_event(deferred.trigger()))
+        assert event.payload["status"] == "error"
+        assert "In the triggerer on host" in event.payload["message"]
+        # The worker finds the same.
+        with pytest.raises(TLSError, match=r"the certificate of 127\.0\.0\.1:\d+ is refused"):
+            deferred.resume(event)
     assert is_running(cluster, deferred)
 
 
