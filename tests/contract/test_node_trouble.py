@@ -10,9 +10,12 @@ import pytest
 from kpo_multicluster.errors import PodFailedError, PodLostError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 
-from ..operators.conftest import FakeTaskInstance, context_of, quiet
+from ..operators.conftest import FakeTaskInstance, context_of, execute, mode, quiet, sync_only
+from ..operators.deferring import Execute
 from .clusters import REAL_ONLY, Cluster
 from .pods import IDLE, IMAGE, Pod, container
+
+__all__ = ["execute", "mode"]
 
 pytestmark = REAL_ONLY
 
@@ -56,7 +59,7 @@ async def test_an_eviction_that_a_program_answers_with_0_shows_in_an_event_only(
 
 
 @pytest.fixture
-def run(cluster: Cluster, task_namespace: str) -> Callable[..., Any]:
+def run(cluster: Cluster, task_namespace: str, execute: Execute) -> Callable[..., Any]:
     def run(script: str, **arguments: Any) -> Any:
         operator = KubernetesPodOperator(
             task_id="task",
@@ -67,7 +70,7 @@ def run(cluster: Cluster, task_namespace: str) -> Callable[..., Any]:
             arguments=[script],
             **arguments,
         )
-        return quiet(operator).execute(context_of(FakeTaskInstance("task")))
+        return execute(quiet(operator), context_of(FakeTaskInstance("task")))
 
     return run
 
@@ -78,6 +81,8 @@ def test_a_task_over_its_memory_limit_is_told_so(run: Callable[..., Any]) -> Non
     assert (raised.value.reason, raised.value.exit_code) == ("OOMKilled", 137)
 
 
+# Read off the pod as the case before, and it takes a node a while.
+@sync_only
 def test_a_task_that_is_evicted_is_told_so(run: Callable[..., Any]) -> None:
     with pytest.raises(PodLostError, match='Usage of EmptyDir volume "v" exceeds the limit') as raised:
         run(FILLS.format(code=1), volumes=[FULL], volume_mounts=MOUNT)

@@ -16,15 +16,22 @@ from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import PodFailedError, PodLostError, PodRunError, PodStartError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 
-from ..operators.conftest import FakeTaskInstance, Ran, context_of, quiet
+from ..operators.conftest import FakeTaskInstance, Ran, context_of, execute, mode, quiet, sync_only
+from ..operators.deferring import Execute
 from .clusters import Cluster
 from .pods import IDLE, IMAGE, UNKNOWN_IMAGE
+
+__all__ = ["execute", "mode"]
 
 Make = Callable[..., KubernetesPodOperator]
 Run = Callable[..., Ran]
 Lines = Callable[[], list[str]]
+Asked = Callable[..., Counter[str]]
 
+# List (to reattach), create, watch, log, delete: nothing is polled.
 PLAIN = Counter(list=1, create=1, watch=1, log=1, delete=1)
+# These depend on what a worker does with a pod that has ended, or on how it is told of the end: the same either way.
+alike = sync_only
 
 
 @pytest.fixture
@@ -50,13 +57,31 @@ def make(cluster: Cluster, namespace: str) -> Make:
 
 
 @pytest.fixture
-def run(make: Make) -> Run:
+def run(make: Make, execute: Execute) -> Run:
+    """Runs a task, in this process and deferred."""
+
     def run(script: str = "true", *, ti: FakeTaskInstance | None = None, **arguments: Any) -> Ran:
         operator = make(**{"arguments": [script], **arguments})
         ti = ti or FakeTaskInstance(operator.task_id)
-        return Ran(operator.execute(context_of(ti)), ti)
+        return Ran(execute(operator, context_of(ti)), ti)
 
     return run
+
+
+@pytest.fixture
+def asked(cluster: Cluster, namespace: str, mode: str) -> Asked:
+    """What was asked for, but for what a deferred task asks for more."""
+
+    def asked(user: str = "") -> Counter[str]:
+        found = cluster.asked(namespace, user)
+        if mode == "deferred":
+            # The worker that goes on looks at the pod; so does the triggerer, unless its watch tells of the end before.
+            assert found.pop("get") in (1, 2)
+            # Where its watch begins.
+            found -= Counter(list=1)
+        return found
+
+    return asked
 
 
 @pytest.fixture
@@ -70,57 +95,59 @@ def printed(lines: list[str]) -> list[str]:
     return [line.removeprefix("[base] ") for line in lines if line.startswith("[base] ")]
 
 
-def test_a_plain_task(cluster: Cluster, namespace: str, run: Run, lines: Lines) -> None:
+def test_a_plain_task(cluster: Cluster, namespace: str, run: Run, asked: Asked, lines: Lines) -> None:
     ran = run("echo hello; sleep 0.2; echo grüße >&2; sleep 0.2; printf 'no newline'")
-    # List (to reattach), create, watch, log, delete: nothing is polled.
-    assert cluster.asked(namespace) == PLAIN
+    assert asked() == PLAIN
     assert ran.result is None
     assert printed(lines()) == ["hello", "grüße", "no newline"]
     assert ran.ti.pushed["pod_namespace"] == namespace
     assert cluster.pods(namespace) == []
 
 
-def test_a_task_with_a_result(cluster: Cluster, namespace: str, run: Run) -> None:
+def test_a_task_with_a_result(cluster: Cluster, namespace: str, run: Run, asked: Asked) -> None:
     ran = run("""echo '{"n": [1, "ä"]}' > /airflow/xcom/return.json""", do_xcom_push=True)
-    assert cluster.asked(namespace) == PLAIN + Counter(exec=1)
+    assert asked() == PLAIN + Counter(exec=1)
     assert ran.result == {"n": [1, "ä"]}
     assert cluster.pods(namespace) == []
 
 
+@alike
 def test_a_large_result(run: Run) -> None:
     script = """(printf '"'; head -c 1000000 /dev/zero | tr '\\0' x; printf '"') > /airflow/xcom/return.json"""
     assert run(script, do_xcom_push=True).result == "x" * 1_000_000
 
 
-def test_a_result_by_termination_message(cluster: Cluster, namespace: str, run: Run) -> None:
+def test_a_result_by_termination_message(cluster: Cluster, namespace: str, run: Run, asked: Asked) -> None:
     ran = run("echo 7 > /airflow/xcom/return.json", do_xcom_push=True, xcom_transport="termination-message")
-    assert cluster.asked(namespace) == PLAIN
+    assert asked() == PLAIN
     assert ran.result == 7
 
 
-def test_a_task_that_fails(cluster: Cluster, namespace: str, run: Run) -> None:
+def test_a_task_that_fails(cluster: Cluster, namespace: str, run: Run, asked: Asked) -> None:
     with pytest.raises(PodFailedError) as raised:
         run("echo the reason; exit 3")
-    assert cluster.asked(namespace) == PLAIN
+    assert asked() == PLAIN
     assert raised.value.exit_code == 3
     assert "container 'base' ended with exit code 3" in str(raised.value)
     assert "the reason" in str(raised.value)
     assert cluster.pods(namespace) == []
 
 
+@alike
 def test_a_task_that_is_killed_by_a_signal(run: Run) -> None:
     with pytest.raises(PodFailedError, match="killed by signal 9"):
         run("sh -c 'kill -9 $$$$'; exit $?")
 
 
-def test_a_pod_that_is_kept(cluster: Cluster, namespace: str, run: Run) -> None:
+def test_a_pod_that_is_kept(cluster: Cluster, namespace: str, run: Run, asked: Asked) -> None:
     run("true", on_finish_action="keep_pod")
     # The pod is marked as dealt with, in place of being deleted.
-    assert cluster.asked(namespace) == PLAIN - Counter(delete=1) + Counter(patch=1)
+    assert asked() == PLAIN - Counter(delete=1) + Counter(patch=1)
     (pod,) = cluster.pods(namespace)
     assert pod["metadata"]["labels"]["already_checked"] == "True"
 
 
+@alike
 def test_a_failed_pod_that_is_kept(cluster: Cluster, namespace: str, run: Run) -> None:
     with pytest.raises(PodFailedError):
         run("exit 1", on_finish_action="delete_succeeded_pod")
@@ -153,6 +180,7 @@ def test_a_pod_that_cannot_start_is_not_waited_for(
     assert cluster.pods(namespace) == []
 
 
+@alike
 def test_a_program_that_is_not_there(run: Run) -> None:
     with pytest.raises(PodFailedError, match='exec: "no-such-program": executable file not found') as raised:
         run(cmds=["no-such-program"])
@@ -220,12 +248,24 @@ def test_a_task_that_is_killed(cluster: Cluster, namespace: str, make: Make, lin
     assert cluster.pods(namespace) == []
 
 
+def wait_for_pod(cluster: Cluster, namespace: str) -> None:
+    """Until it runs: the log of a deferred task is read when it has ended."""
+    deadline = time.monotonic() + 90
+    while not [pod for pod in cluster.pods(namespace) if pod["status"].get("phase") == "Running"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("obeys", [True, False], ids=["obeying", "deaf"])
-def test_a_pod_that_someone_else_deletes(cluster: Cluster, namespace: str, run: Run, lines: Lines, obeys: bool) -> None:
+def test_a_pod_that_someone_else_deletes(
+    cluster: Cluster, namespace: str, run: Run, lines: Lines, mode: str, obeys: bool
+) -> None:
     handler = "trap 'exit 143' TERM; " if obeys else ""
 
     def delete() -> None:
-        wait_for(lines, "[base] up")
+        if mode == "sync":
+            wait_for(lines, "[base] up")
+        wait_for_pod(cluster, namespace)
         cluster.delete_pods(namespace)
 
     deleter = in_background(delete)
@@ -249,6 +289,7 @@ class Abandoned(KubernetesPodOperator):
         """The process is gone."""
 
 
+@sync_only
 def test_a_later_try_goes_on_with_the_pod(cluster: Cluster, namespace: str, run: Run, lines: Lines) -> None:
     script = "echo before; sleep 2; echo after"
     first = FakeTaskInstance("task", max_tries=1)
@@ -275,10 +316,10 @@ ROLE = [
 ]
 
 
-def test_a_role_with_just_the_rights(cluster: Cluster, namespace: str, run: Run, lines: Lines) -> None:
+def test_a_role_with_just_the_rights(cluster: Cluster, namespace: str, run: Run, asked: Asked, lines: Lines) -> None:
     account = cluster.make_account(namespace, ROLE)
     ran = run("echo 5 > /airflow/xcom/return.json; echo hello", ref=account.ref, do_xcom_push=True)
-    assert cluster.asked(namespace, account.user) == PLAIN + Counter(exec=1)
+    assert asked(account.user) == PLAIN + Counter(exec=1)
     assert (ran.result, printed(lines())) == (5, ["hello"])
 
 
@@ -291,6 +332,7 @@ def test_a_role_without_watch(cluster: Cluster, namespace: str, run: Run, lines:
     assert cluster.pods(namespace) == []
 
 
+@alike
 def test_a_role_without_logs(cluster: Cluster, namespace: str, run: Run, lines: Lines) -> None:
     account = cluster.make_account(namespace, [ROLE[0]])
     run("echo hello", ref=account.ref)

@@ -14,6 +14,7 @@ from kpo_multicluster.errors import ForbiddenError, PodFailedError, XComError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 
 from ..operators.conftest import FakeTaskInstance, context_of, quiet
+from ..operators.deferring import execute_deferred
 from ..operators.test_rbac import ALONE, ROWS, RUN, XCOM, Right
 from .clusters import Account, Cluster
 from .pods import IMAGE
@@ -84,7 +85,7 @@ def run(cluster: Cluster, namespace: str) -> Run:
             arguments=[script],
             **arguments,
         )
-        return quiet(operator).execute(context_of(FakeTaskInstance("task"))), account
+        return execute_deferred(quiet(operator), context_of(FakeTaskInstance("task"))), account
 
     return run
 
@@ -118,6 +119,23 @@ def test_a_row_and_no_more(
     assert given == result
     assert warnings() == []
     assert set(cluster.asked(namespace, account.user)) == asked_for(rights)
+    assert cluster.pods(namespace) == []
+
+
+def test_the_rights_of_a_task_suffice_where_it_is_deferred(
+    cluster: Cluster, namespace: str, run: Run, warnings: Warned
+) -> None:
+    given, _ = run(RUN | ROWS["xcom"], XCOM, deferrable=True, do_xcom_push=True, **ALONE)
+    assert given == 5
+    assert warnings() == []
+    assert cluster.pods(namespace) == []
+
+
+def test_a_deferred_task_that_may_not_watch_is_polled(
+    cluster: Cluster, namespace: str, run: Run, warnings: Warned
+) -> None:
+    run((RUN | ROWS["poll"]) - {("watch", "pods")}, deferrable=True, **ALONE)
+    assert any("Grant the verb 'watch' on pods" in warning for warning in warnings())
     assert cluster.pods(namespace) == []
 
 
