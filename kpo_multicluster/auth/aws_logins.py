@@ -193,6 +193,14 @@ def botocore_session(variables: Mapping[str, str | None]) -> Any:
     return session
 
 
+def aws_endpoints() -> Any:
+    """What botocore knows of AWS's regions and the hosts of its services, by the description that its sessions load."""
+    check_installed()
+    from botocore.regions import EndpointResolver
+
+    return EndpointResolver(_loader(os.environ.get("AWS_DATA_PATH") or None).load_data("endpoints"))
+
+
 @lru_cache(maxsize=4)
 def _loader(path: str | None) -> Any:
     # Each loader reads and keeps the descriptions of AWS's services anew: megabytes, and most of a session's time.

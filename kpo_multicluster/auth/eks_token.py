@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from kpo_multicluster.auth.access import Token
-from kpo_multicluster.auth.aws_logins import botocore_session
+from kpo_multicluster.auth.aws_logins import aws_endpoints
 from kpo_multicluster.auth.aws_session import AwsKeys, AwsSession
 from kpo_multicluster.errors import ConfigurationError, CredentialError
 
@@ -172,7 +172,5 @@ def _host(region: str, *, fips: bool = False, dual_stack: bool = False) -> str |
 
 @lru_cache(maxsize=1)
 def _endpoints() -> Any:
-    from botocore.regions import EndpointResolver
-
     # Not asked of a client: one takes long to make, and heeds settings that have no say in what EKS accepts.
-    return EndpointResolver(botocore_session({}).get_component("data_loader").load_data("endpoints"))
+    return aws_endpoints()
