@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+# How the clouds call the nodes that the examples make.
+NODES = {"eks": "i-0", "gke": "gke-gpu-train-", "aks": "aks-train-"}
 
 
 @dataclass(frozen=True)

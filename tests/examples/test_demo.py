@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from demo.examples import EXAMPLES
+
 from .conftest import Demos
-from .demos import Demo
+from .demos import NODES, ROOT, Demo
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -25,6 +27,10 @@ def test_every_example_ends_well_and_nothing_is_left(demos: Demos) -> None:
     table = finished.said[finished.said.index("DAG  ") :]
     assert all(row["node"] in table and row["state"] in table for row in finished.rows.values())
     assert all(bool(row["node"]) == bool(row["pod"]) for row in finished.rows.values())
+
+
+def test_every_example_is_run() -> None:
+    assert {dag.path for dag in EXAMPLES} == set((ROOT / "examples").glob("*.py"))
 
 
 def test_the_basic_pod_greets(demos: Demos) -> None:
@@ -82,6 +88,50 @@ def test_each_task_runs_on_the_cluster_it_names(demos: Demos, task_id: str, clus
     # By the cluster's own record, and by what the pod itself says.
     assert row["cluster"] == cluster
     assert row["result"].startswith(f"Running on node {cluster}")
+
+
+@pytest.mark.parametrize("cloud", ["eks", "gke", "aks"])
+def test_a_pod_on_each_cloud(demos: Demos, cloud: str) -> None:
+    row = demos.examples.finished().row(f"clouds_{cloud}", f"on_{cloud}")
+    assert (row["cluster"], row["state"]) == (cloud, "success")
+    assert row["result"] == f"Hello from a pod on {cloud.upper()}"
+    assert row["pod"].startswith(f"on-{cloud}-")
+
+
+def test_the_steps_of_a_node_group_on_eks(demos: Demos) -> None:
+    finished = demos.examples.finished()
+    made = finished.row("eks_node_group", "create_gpu_nodegroup")
+    assert made["result"] == {"name": "gpu-nodes", "created": True, "owned": True}, finished.said
+    # Both ways to name the cluster lead to the node that joined.
+    ways = [finished.row("eks_node_group", f"run_by_{way}") for way in ("config_file", "cluster")]
+    assert [row["cluster"] for row in ways] == ["eks", "eks"]
+    (node,) = {row["node"] for row in ways}
+    assert node.startswith(NODES["eks"])
+    assert {row["result"] for row in ways} == {f"hello from {node}"}
+    assert finished.row("eks_node_group", "check_nodegroup_termination")["state"] == "success"
+
+
+@pytest.mark.parametrize("cloud", ["eks", "gke", "aks"])
+def test_gpus_for_a_task_on_each_cloud(demos: Demos, cloud: str) -> None:
+    finished = demos.examples.finished()
+    dag = f"gpu_nodes_{cloud}"
+    # Airflow's own side is another cluster.
+    assert finished.row(dag, "prepare")["cluster"] == "alpha"
+    train = finished.row(dag, "train")
+    assert (train["cluster"], train["state"]) == (cloud, "success"), finished.said
+    assert train["node"].startswith(NODES[cloud])
+    assert train["result"] == f"Trained on node {train['node']}"
+    assert finished.row(dag, "train_delete")["state"] == "success"
+
+
+def test_what_an_earlier_run_left_behind_is_removed(demos: Demos) -> None:
+    finished = demos.examples.finished()
+    found = {cloud: finished.row("nightly_reap", f"reap_{cloud}")["result"] for cloud in NODES}
+    assert (found["eks"], found["gke"]) == ([], []), finished.said
+    (removed,) = found["aks"]
+    assert (removed["name"], removed["removed"]) == ("leftover", True)
+    # Nor is anything else there in the end.
+    assert "; left behind" not in finished.said
 
 
 def test_a_users_dag_runs_on_a_users_cluster(demos: Demos) -> None:

@@ -12,7 +12,7 @@ import yaml
 from demo.kubernetes import created
 
 from ..cluster.fixtures import MakeNamespace, RealClusters
-from .demos import ROOT, Demo, Finished
+from .demos import NODES, ROOT, Demo, Finished
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -107,5 +107,12 @@ def test_the_demo_runs_the_examples_on_real_clusters(real_clusters: RealClusters
     real_clusters.audit("alpha")
     finished = ended_well(Demo(tmp_path, "--cluster", "kubernetes"))
     assert {task_id: finished.row("two_clusters", task_id)["cluster"] for task_id in EXPECTED} == EXPECTED
+    # Their nodes are those that joined for them, and have left since.
+    nodes = {cloud: finished.row(f"gpu_nodes_{cloud}", "train")["node"] for cloud in NODES}
+    assert {cloud: nodes[cloud].startswith(start) for cloud, start in NODES.items()} == dict.fromkeys(NODES, True)
+    steps = {finished.row("eks_node_group", f"run_by_{way}")["node"] for way in ("config_file", "cluster")}
+    assert len(steps) == 1
+    there = real_clusters.client("beta").request("GET", "/api/v1/nodes")["items"]
+    assert {node["metadata"]["name"] for node in there}.isdisjoint({*nodes.values(), *steps})
     product = finished.row("xcom", "transform")
     assert product["result"] == {"product": 23 * finished.row("xcom", "extract_data")["result"]}
