@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 import uuid
+from typing import Any
 
 from airflow.executors.workloads import BundleInfo
 from airflow.sdk.api.datamodels._generated import TaskInstance
-from airflow.sdk.execution_time.supervisor import supervise_task
+from airflow.sdk.execution_time import supervisor
 
 from bench.execution_api import client
 
 
 def main(dag_id: str, task_id: str, file: str, log: str) -> int:
     run_id = f"manual__{uuid.uuid4()}"
-    return supervise_task(
+    module: Any = supervisor
+    # Before 3.2 it had another name.
+    supervise = module.supervise_task if hasattr(module, "supervise_task") else module.supervise
+    code: int = supervise(
         ti=TaskInstance(
             id=uuid.uuid4(), task_id=task_id, dag_id=dag_id, run_id=run_id, try_number=1, dag_version_id=uuid.uuid4()
         ),
