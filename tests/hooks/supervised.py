@@ -28,6 +28,7 @@ def main(dag_id: str, task_id: str, file: str, log: str) -> int:
         client=client(dag_id, run_id),
         log_path=log,
     )
+    return code
 
 
 if __name__ == "__main__":
