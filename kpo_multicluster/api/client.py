@@ -59,7 +59,12 @@ class ApiClient:
     @property
     def accepted(self) -> bool:
         """Whether the server has taken this client's credential at least once: a later refusal may pass."""
-        return self._connection.accepted
+        return self._connection.acceptances > 0
+
+    @property
+    def acceptances(self) -> int:
+        """How often the server has taken this client's credential."""
+        return self._connection.acceptances
 
     async def __aenter__(self) -> Self:
         return self

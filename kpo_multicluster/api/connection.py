@@ -137,13 +137,13 @@ class Connection:
         self._opened: tuple[aiohttp.ClientSession, ClusterConnector] | None = None
         self._tls: tuple[tuple[str | None, str | None], ssl.SSLContext] | None = None
         self._answered = False
-        self._accepted = False
+        self._acceptances = 0
         self._closed = False
 
     @property
-    def accepted(self) -> bool:
-        """Whether the server has taken this client's credential at least once."""
-        return self._accepted
+    def acceptances(self) -> int:
+        """How often the server has taken this client's credential."""
+        return self._acceptances
 
     def call(
         self,
@@ -335,7 +335,7 @@ class Connection:
         # The library calls this for every answer, those to a WebSocket's upgrade included.
         self._answered = True
         # What is wrong with a server, or stands before it, says nothing of who asks.
-        self._accepted = self._accepted or (response.status != 401 and response.status < 500)
+        self._acceptances += response.status != 401 and response.status < 500
         if response.status < 300:
             return
         try:

@@ -22,7 +22,7 @@ ACCEPTED_SECONDS = 120.0
 UNPROVEN_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 5.0
-# A call that lasted longer before it failed, such as a watch, had a good credential meanwhile.
+# A call that was let in and lasted longer before it failed, such as a watch, had a good credential meanwhile.
 _WORKED_SECONDS = 2.0
 
 
@@ -62,12 +62,14 @@ class Patience:
         """
         loop, pauses = asyncio.get_running_loop(), None
         while True:
-            began = loop.time()
+            began, acceptances = loop.time(), self._api.acceptances
             try:
                 return await ask()
             except (CredentialError, UnauthorizedError) as error:
                 seconds = self._seconds_for(error)
-                if pauses is None or loop.time() - began > _WORKED_SECONDS:
+                # An issuer that does not answer takes long to fail as well.
+                worked = loop.time() - began > _WORKED_SECONDS and self._api.acceptances > acceptances
+                if pauses is None or worked:
                     if seconds:
                         await self._warn(f"The cluster cannot be asked: {error} Trying again for {seconds:g} s.")
                     pauses = Backoff(RetryPolicy(seconds, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS), Clock())
