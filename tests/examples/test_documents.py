@@ -43,6 +43,19 @@ def test_make_hands_a_users_dag_on(monkeypatch: pytest.MonkeyPatch, given: list[
     assert told.stdout.splitlines()[-1].partition(" -m demo ")[2].strip() == handed_on
 
 
+def test_what_is_shown_of_the_examples_is_in_them() -> None:
+    blocks = code_blocks("docs/examples.md", "python")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
+    assert blocks
+    assert [block for block in blocks if not any(block in source for source in sources)] == []
+
+
+def test_every_example_is_told_of() -> None:
+    text = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
+    linked = re.findall(r"\]\(\.\./examples/(\w+\.py)\)", text)
+    assert sorted(linked) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_every_linked_file_exists(document: str) -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / document).read_text(encoding="utf-8"))
