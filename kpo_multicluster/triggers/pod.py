@@ -9,6 +9,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -20,8 +21,9 @@ from kpo_multicluster.pods.record import RunOutcome, RunRecord
 from kpo_multicluster.pods.status import name_of
 from kpo_multicluster.pods.task_log import TaskLog
 from kpo_multicluster.triggers.clusters import clusters, explain
-from kpo_multicluster.triggers.turns import turns
 from kpo_multicluster.triggers.killed import carried_through
+from kpo_multicluster.triggers.turns import turns
+from kpo_multicluster.triggers.writing import written
 
 
 class ContainerState(str, Enum):
@@ -92,11 +94,7 @@ class KubernetesPodTrigger(BaseTrigger):
                 await turns().take()
                 log = TaskLog(self.log, prefix=record.prefix, formatter=None)
 
-                async def emit(item: Any) -> None:
-                    # A log's handlers may block, and know this trigger by the context that goes with the call.
-                    await asyncio.to_thread(log.receive, item)
-
-                outcome = await attend(hub, record, emit)
+                outcome = await attend(hub, record, partial(written, log.receive))
                 if outcome.failure is not None:
                     _placed(outcome.failure)
                     await explain(outcome.failure, record.cluster, hub)

@@ -83,6 +83,11 @@ def defer(ref: Any) -> Defer:
     return defer
 
 
+def numbers(lines: list[str]) -> list[int]:
+    """What the base container wrote, if it counts."""
+    return [int(line.removeprefix("[base] ")) for line in lines if line.startswith("[base] ")]
+
+
 GATE = "while [ ! -e /tmp/open ]; do sleep 0.05; done"
 
 

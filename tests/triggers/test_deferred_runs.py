@@ -22,13 +22,9 @@ from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 from ..operators.conftest import FakeTaskInstance, context_of, gone
 from ..operators.deferring import first_event
-from .conftest import GATE, Defer, is_running, open_gate, running, until, until_logged
+from .conftest import GATE, Defer, is_running, numbers, open_gate, running, until, until_logged
 
 Lines = Callable[[], list[str]]
-
-
-def numbers(lines: list[str]) -> list[int]:
-    return [int(line.removeprefix("[base] ")) for line in lines if line.startswith("[base] ")]
 
 
 # -- what is stored --------------------------------------------------------------------------------------------------
@@ -140,34 +136,6 @@ async def test_a_trigger_that_is_moved_goes_on_where_the_record_says(
         event = await second.event()
     await asyncio.to_thread(deferred.resume, event)
     assert numbers(lines()) == list(range(1, 201))
-
-
-async def test_logs_are_followed_live_where_an_interval_is_set(
-    cluster: EmbeddedCluster, defer: Defer, ref: ClusterRef, lines: Lines
-) -> None:
-    deferred = await asyncio.to_thread(defer, f"seq 1 5; {GATE}; seq 6 10", logging_interval=5)
-    async with running(deferred.trigger()) as (trigger,):
-        await until(lambda: numbers(lines()) == [1, 2, 3, 4, 5])
-        await open_gate(ref, deferred)
-        event = await trigger.event()
-    await asyncio.to_thread(deferred.resume, event)
-    assert numbers(lines()) == list(range(1, 11))
-
-
-@pytest.mark.parametrize("arguments", [{"get_logs": False}, {"get_logs": False, "logging_interval": 1}])
-def test_no_logs_are_read_where_none_are_wanted(
-    cluster: EmbeddedCluster, defer: Defer, lines: Lines, arguments: dict[str, Any]
-) -> None:
-    defer("seq 1 5", **arguments).finish()
-    assert numbers(lines()) == []
-    assert cluster.requests.counts()["log"] == 0
-
-
-def test_a_formatter_sees_each_line_although_an_interval_is_set(
-    cluster: EmbeddedCluster, defer: Defer, lines: Lines
-) -> None:
-    defer("seq 1 3", logging_interval=1, log_formatter=lambda name, line: f"[{name}] {line}0").finish()
-    assert numbers(lines()) == [10, 20, 30]
 
 
 def test_the_rights_of_a_run_in_one_worker_suffice(cluster: EmbeddedCluster, defer: Defer, lines: Lines) -> None:
