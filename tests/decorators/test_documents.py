@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import runpy
 from pathlib import Path
@@ -10,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from kpo_multicluster.airflow_names import STARTS_IN_TRIGGERER
-from kpo_multicluster.hooks.clusters import ClusterArguments, choose_cluster
-from kpo_multicluster.hooks.fields import ConnectionFields
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENTS = ("decorators.md", "cloud-operators.md", "workerless.md")
@@ -39,14 +36,6 @@ def test_every_dag_can_be_parsed(document: str, number: int, tmp_path: Path) -> 
     # The source of a function is read from its file.
     file.write_text(blocks(document, "python")[number])
     assert "DAG" in runpy.run_path(str(file))
-
-
-def test_the_connection_names_a_cluster() -> None:
-    (written,) = blocks("cloud-operators.md", "json")
-    connection = json.loads(written)
-    fields = ConnectionFields("gpu", connection["conn_type"], extra=connection["extra"])
-    ref = choose_cluster(ClusterArguments(), fields, {}).ref
-    assert (ref.kind, ref.options["conn_id"]) == ("eks", "aws_remote")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
