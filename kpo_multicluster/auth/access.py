@@ -68,15 +68,25 @@ class TokenSource:
     def current(self) -> Token:
         """A token that has not expired; renews it first when its end is near. May block.
 
+        While another thread renews it, the one there is serves on until its end.
+
         Raises:
             CredentialError: it could not be made, and none is left that is still good.
         """
         token = self.fresh()
         if token is not None:
             return token
-        with self._guard():
+        guard = self._guard()
+        if not guard.acquire(blocking=False):
+            token = self._lasting()
+            if token is not None:
+                return token
+            guard.acquire()
+        try:
             token = self.fresh()
             return token if token is not None else self._renew()
+        finally:
+            guard.release()
 
     def replace(self, refused: Token) -> Token:
         """A token to use after the server refused `refused`; another thread's renewal counts. May block.
@@ -106,15 +116,20 @@ class TokenSource:
     def _renew(self) -> Token:
         try:
             return self._store(self._fetch())
-        except CredentialError:
-            now = self._clock()
-            if self._held is None:
+        except KpoMulticlusterError:
+            old = self._lasting()
+            if old is None:
                 raise
-            old, _ = self._held
-            if old.expires_at is not None and now >= old.expires_at:
-                raise
-            self._held = (old, now + _RENEWAL_BACKOFF_SECONDS)
+            self._held = (old, self._clock() + _RENEWAL_BACKOFF_SECONDS)
             return old
+
+    def _lasting(self) -> Token | None:
+        """The token there is if it has not ended, whether or not it should be renewed."""
+        held = self._held
+        if held is None:
+            return None
+        token, _ = held
+        return token if token.expires_at is None or self._clock() < token.expires_at else None
 
     def _store(self, token: Token) -> Token:
         renew_at = None

@@ -130,6 +130,29 @@ def test_eight_threads_that_renew_at_once_fetch_once(clock: Any) -> None:
     assert (first, replaced, issuer.count) == ({"token-1"}, {"token-2"}, 2)
 
 
+def test_while_one_thread_renews_the_others_use_what_lasts(clock: Any) -> None:
+    issuer = Issuer(clock)
+    entered, go = threading.Event(), threading.Event()
+
+    def slow() -> Token:
+        if issuer.count:
+            entered.set()
+            assert go.wait(30)
+        return issuer()
+
+    source = TokenSource(slow, source="test", clock=clock)
+    source.current()
+    clock.now += 550
+    with ThreadPoolExecutor(2) as threads:
+        renewing = threads.submit(source.current)
+        assert entered.wait(30)
+        assert source.current().value == "token-1", "an issuer that takes long holds nobody up"
+        clock.now += 50
+        waiting = threads.submit(source.current)
+        go.set()
+        assert [renewing.result(30).value, waiting.result(30).value] == ["token-2", "token-2"]
+
+
 def test_a_child_forked_while_a_thread_renews_is_not_locked_out(clock: Any) -> None:
     entered, go = threading.Event(), threading.Event()
     parent = os.getpid()
