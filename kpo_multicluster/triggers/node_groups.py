@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -57,8 +59,8 @@ class NodeGroupTrigger(BaseTrigger):
 
     async def _waited(self) -> None:
         wait = NodeGroupWait.from_json(self.wait)
-        groups = await self._groups()
         async with contextlib.AsyncExitStack() as stack:
+            groups = await stack.enter_async_context(_groups_of(self.cluster))
             api = None
             if wait.see_nodes and not wait.gone:
                 api = (await stack.enter_async_context(clusters().lease(self.cluster))).api
@@ -67,10 +69,6 @@ class NodeGroupTrigger(BaseTrigger):
                     level = logging.WARNING if report.warning else logging.INFO
                     # A log's handlers may block.
                     await asyncio.to_thread(self.log.log, level, "%s", report)
-
-    async def _groups(self) -> NodeGroups:
-        # Looks connections up, and imports a cloud's library.
-        return await off_loop(lambda: open_groups(hook_of(self.cluster)))
 
     async def on_kill(self) -> None:
         """Removes what was made for the run of a task that a user has ended (Airflow 3.3 and newer)."""
@@ -86,9 +84,39 @@ class NodeGroupTrigger(BaseTrigger):
 
     async def _delete(self, wait: NodeGroupWait) -> None:
         try:
-            groups = await self._groups()
-            await groups.delete(wait.name, run=wait.undo_run, timeout_seconds=KILL_SECONDS)
+            async with _groups_of(self.cluster) as groups:
+                await groups.delete(wait.name, run=wait.undo_run, timeout_seconds=KILL_SECONDS)
         except Exception as error:  # noqa: BLE001 - told, whatever it is: no one else will
             self.log.error("Node group %r is not deleted and may cost money: %s", wait.name, error)
         else:
             self.log.info("The task was ended by a user. Node group %r is being deleted.", wait.name)
+
+
+class _Opened:
+    """The node groups of a cluster, being opened or in use."""
+
+    def __init__(self, cluster: Mapping[str, Any]) -> None:
+        self.users = 0
+        # Looks connections up, and imports a cloud's library.
+        opening = off_loop(lambda: open_groups(hook_of(cluster)))
+        self.groups: asyncio.Task[NodeGroups] = asyncio.create_task(opening, name="open node groups")
+
+
+_opened: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Opened]] = WeakKeyDictionary()
+
+
+@contextlib.asynccontextmanager
+async def _groups_of(cluster: Mapping[str, Any]) -> AsyncIterator[NodeGroups]:
+    """The node groups of a cluster, with one login for all triggers that are at them at the same time."""
+    opened, key = _opened.setdefault(asyncio.get_running_loop(), {}), json.dumps(cluster, sort_keys=True)
+    if key not in opened:
+        opened[key] = _Opened(cluster)
+    one = opened[key]
+    one.users += 1
+    try:
+        yield await asyncio.shield(one.groups)
+    finally:
+        one.users -= 1
+        if not one.users:
+            del opened[key]
+            one.groups.cancel()

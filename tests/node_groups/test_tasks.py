@@ -23,6 +23,8 @@ from kpo_multicluster.errors import (
     NodeGroupMismatchError,
     NodeGroupTimeoutError,
 )
+from kpo_multicluster.hooks.node_groups import NodeGroupWait
+from kpo_multicluster.node_groups.group import Change
 from kpo_multicluster.node_groups.placement import NODE_LABELS, placement_of
 from kpo_multicluster.operators.gpu_nodes import gpu_nodes
 from kpo_multicluster.operators.node_groups import (
@@ -33,11 +35,12 @@ from kpo_multicluster.operators.node_groups import (
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.sensors.node_groups import NodeGroupSensor
 from kpo_multicluster.testing.clouds.node_groups import ChangeKind, Trouble
+from kpo_multicluster.triggers.node_groups import NodeGroupTrigger
 
 from ..decorators.test_dags import database as database
 from ..decorators.test_dags import serialized
 from .conftest import Bed
-from .scenes import TAINT, Scene, TaskInstance, create, run, spec
+from .scenes import TAINT, Scene, TaskInstance, create, first, run, spec
 from .scenes import scene as scene
 
 
@@ -144,6 +147,29 @@ def test_a_triggerer_that_fails_leaves_nothing(scene: Scene) -> None:
     with pytest.raises(TaskDeferralError):
         create(scene).resume_execution("__fail__", {"error": "Trigger failure"}, context)
     assert scene.gone()
+
+
+@pytest.mark.parametrize("bed", ["gke"], indirect=True)
+def test_one_triggerer_awaits_fifty_groups_with_one_login(scene: Scene) -> None:
+    scene.lose_nodes()
+    run(create(scene, see_nodes=False))
+    made, fake = scene.bed.emulated(), scene.bed.fake
+    assert made is not None
+    names = [f"gpu-{number}" for number in range(50)]
+    for name in names:
+        fake.node_groups.create(scene.bed.cluster, name, 1, {**made.spec, "name": name})
+    stored = {"ref": scene.bed.ref.to_json()}
+
+    async def wait() -> list[Any]:
+        waits = [
+            NodeGroupWait(name, Change("create", name).to_json(), time.time() + 100, see_nodes=False) for name in names
+        ]
+        return await asyncio.gather(*(first(NodeGroupTrigger(stored, wait.to_json())) for wait in waits))
+
+    before = len([request for request in fake.record.all() if request.path == "/token"])
+    events = asyncio.run(wait())
+    assert {event.payload["status"] for event in events} == {"success"}
+    assert len([request for request in fake.record.all() if request.path == "/token"]) == before + 1
 
 
 def test_a_group_of_another_run(scene: Scene) -> None:
