@@ -31,6 +31,20 @@ for _name in ("KUBECONFIG", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"
     os.environ.pop(_name.lower(), None)
 
 _GRACE_SECONDS = 30.0
+# Begun with, as one that came last would be waited for alone while the other processes have nothing left to do.
+_LONGEST = (
+    "examples/test_demo",
+    "testing/clouds/test_outliving_tokens.py",
+    "contract",
+    "node_groups",
+    "operators",
+    "services",
+    "clouds",
+    "auth/eks",
+    "decorators",
+    "doctor",
+    "testing",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,6 +55,15 @@ def pytest_configure(config: pytest.Config) -> None:
         unraisable = "ignore:.*_SSLProtocolTransport.__del__:pytest.PytestUnraisableExceptionWarning"
         config.addinivalue_line("filterwarnings", "ignore:unclosed transport <asyncio.sslproto:ResourceWarning")
         config.addinivalue_line("filterwarnings", unraisable)
+
+
+def _turn(item: pytest.Item) -> int:
+    path = str(item.path.relative_to(Path(__file__).parent))
+    return next((turn for turn, begin in enumerate(_LONGEST) if path.startswith(begin)), len(_LONGEST))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_turn)
 
 
 def pytest_unconfigure() -> None:
