@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from bench import credentials, deferred
+from bench import credentials, deferred, weight
 from bench.arms import ARMS
 from bench.clusters import cluster
 from bench.measure import Bench
@@ -44,7 +44,7 @@ def _bench(target: Path) -> int:
             with Bench(found, scratch, _say) as bench:
                 results = bench.run()
             chapters = [deferred.measure(found, scratch, _say)]
-        chapters.append(credentials.measure(_say))
+        chapters += [weight.measure(_say), credentials.measure(_say)]
     text = page(results, chapters, circumstances)
     sys.stdout.write(f"\n{text}\n")
     _say(f"measured in {time.monotonic() - began:.0f} s")

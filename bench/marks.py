@@ -80,7 +80,7 @@ def end(context: Any, result: Any = None) -> None:
         cpu_seconds=cpu - _STARTED["cpu"],
         began=_STARTED["wall"],
         ended=wall,
-        own_bytes=1024 * (smaps["Private_Clean"] + smaps["Private_Dirty"]),
+        own_bytes=own_bytes(),
         shared_bytes=1024 * smaps["Pss"],
         before_bytes=1024 * int(_STARTED["resident"]),
         peak_bytes=1024 * status["VmHWM"],
@@ -90,6 +90,12 @@ def end(context: Any, result: Any = None) -> None:
     )
     path = Path(os.environ[RESULT_VARIABLE])
     path.write_text(json.dumps(asdict(marks)))
+
+
+def own_bytes() -> int:
+    """Memory that is this process's alone (USS)."""
+    smaps = _kilobytes("smaps_rollup")
+    return 1024 * (smaps["Private_Clean"] + smaps["Private_Dirty"])
 
 
 def _kilobytes(file: str) -> dict[str, int]:
