@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium")
 # Nothing of it is asserted; it is what a slow machine is given.
-_PATIENCE_MILLISECONDS = 60_000
+_PATIENCE_MILLISECONDS = 180_000
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from kpo_multicluster.hooks.connection_form import CLUSTER_KINDS
 from .conftest import Bed
 from .form import Connections
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 MASK = "***"
 _MOST_BYTES = 150_000
