@@ -171,7 +171,8 @@ class ClusterAccess:
         server: base URL, without a trailing slash.
         source: where this came from, for messages, such as "context 'gpu' of /etc/kubeconfig".
         ca_pem: CAs to trust, PEM; None for the system's.
-        tokens: bearer credentials; None when a client certificate alone identifies the caller.
+        tokens: credentials that renew: bearer tokens, or client certificates. None when one client certificate
+            identifies the caller for good.
         client_certificate: PEM.
         client_key: PEM.
         tls_server_name: the name to ask for and to verify in place of the server's host.

@@ -10,8 +10,8 @@ from pathlib import Path
 from kpo_multicluster.auth.access import Token, TokenSource
 from kpo_multicluster.errors import CredentialError
 
-# How long client-go trusts what it read from a token file.
-_REREAD_SECONDS = 60.0
+REREAD_SECONDS = 60.0
+"""How long client-go trusts what it read from a token file."""
 
 
 def checked_bearer(text: str, *, source: str) -> str:
@@ -51,7 +51,7 @@ def file_tokens(path: str | Path, *, source: str, clock: Callable[[], float] = t
         except (OSError, ValueError) as error:
             cause = error.strerror if isinstance(error, OSError) else "it is not text"
         else:
-            return Token(checked_bearer(text, source=f"{path} ({source})"), clock() + _REREAD_SECONDS)
+            return Token(checked_bearer(text, source=f"{path} ({source})"), clock() + REREAD_SECONDS)
         raise CredentialError(
             f"The token file {path} ({source}) cannot be read: {cause}. Check that it is mounted in this process."
         )

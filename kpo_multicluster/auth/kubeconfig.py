@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -16,8 +17,8 @@ from urllib.parse import quote
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from kpo_multicluster.auth import options
-from kpo_multicluster.auth.access import ClusterAccess, TokenSource, static_token
-from kpo_multicluster.auth.bearer import checked_bearer, file_tokens
+from kpo_multicluster.auth.access import ClusterAccess, Token, TokenSource, static_token
+from kpo_multicluster.auth.bearer import REREAD_SECONDS, checked_bearer, file_tokens
 from kpo_multicluster.auth.exec_plugin import PLUGIN_TIMEOUT_SECONDS, read_plugin, token_fetcher
 from kpo_multicluster.auth.known_plugins import KNOWN_PLUGINS
 from kpo_multicluster.auth.kubeconfig_file import Kubeconfig, Section, read_document, read_paths
@@ -67,6 +68,8 @@ class KubeconfigResolver:
         user = _named(context, "user", config.users, "users")
         tokens = self._tokens(user, cluster)
         certificate, key = _client_certificate(user)
+        if tokens is None and certificate is not None and _is_of_files(user):
+            tokens = self._rotating(user, (certificate, key))
         if tokens is None and certificate is None:
             raise KubeconfigError(
                 f"{_sentence(user.where)} holds no credential, so requests would be anonymous: give it a token, "
@@ -88,6 +91,18 @@ class KubeconfigResolver:
         if user.text("tokenFile") is not None and tokens is not None:
             tokens.current()
         return access
+
+    def _rotating(self, user: Section, held: tuple[str | None, str | None]) -> TokenSource:
+        """A client certificate that others may replace where it is kept: read again as token files are."""
+
+        def fetch() -> Token:
+            nonlocal held
+            # In the middle of being replaced, certificate and key do not belong together.
+            with suppress(KubeconfigError):
+                held = _client_certificate(user)
+            return Token("", self._clock() + REREAD_SECONDS, *held)
+
+        return TokenSource(fetch, source=f"client-certificate of {user.where}", clock=self._clock)
 
     def _tokens(self, user: Section, cluster: Section) -> TokenSource | None:
         _refuse_unsupported(user)
@@ -189,6 +204,10 @@ def _client_certificate(user: Section) -> tuple[str | None, str | None]:
     except ConfigurationError as error:
         raise KubeconfigError(str(error)) from None
     return certificate, key
+
+
+def _is_of_files(user: Section) -> bool:
+    return any(user.text(f"{name}-data") is None for name in ("client-certificate", "client-key"))
 
 
 def _refuse_unsupported(user: Section) -> None:

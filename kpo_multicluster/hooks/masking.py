@@ -28,6 +28,7 @@ class CredentialMask:
 
     def __init__(self) -> None:
         self._waiting: deque[Any] = deque(maxlen=_KEPT)
+        self._key: str | None = None
 
     def cover_ref(self, secrets: Mapping[str, Any]) -> None:
         """Takes in what a cluster's reference holds inline.
@@ -74,7 +75,9 @@ class CredentialMask:
         self.tell_airflow()
 
     def _learn_key(self, pem: str | None) -> None:
-        if pem:
+        # A certificate that is looked at again mostly has the same.
+        if pem and pem != self._key:
+            self._key = pem
             # As it stands in a file, and as it stands in a kubeconfig.
             self._waiting.extend((pem.strip(), base64.b64encode(pem.encode()).decode()))
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import VersionApi  # noqa: TID253 - one of those that use what is resolved
 
+from kpo_multicluster.auth.clients import api_client
 from kpo_multicluster.auth.kubeconfig import KubeconfigResolver
 from kpo_multicluster.auth.tls import ssl_context
 from kpo_multicluster.cluster import ClusterRef, kubeconfig
@@ -68,11 +70,40 @@ def test_a_client_certificate_reaches_the_server(
     cluster = {"server": server.url, "certificate-authority-data": as_base64(server.ca_pem)}
     for user in (by_data, by_file):
         access = resolve(document(user, cluster))
-        assert access.tokens is None
+        assert (access.tokens is None) is (user is by_data)
         connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=ssl_context(access), timeout=10)
         connection.request("GET", "/version")
         assert connection.getresponse().status == 200
         connection.close()
+
+
+def test_a_client_certificate_that_is_replaced_where_it_is_kept(
+    document: Document,
+    as_base64: Encode,
+    identity: Any,
+    second_identity: Any,
+    make_server: Any,
+    tmp_path: Path,
+    clock: Any,
+) -> None:
+    """As those of a node or of a short-lived login are, while a pod runs for days."""
+    server = make_server(accepted_certificates={"alice"})
+    certificate, key = tmp_path / "client.crt", tmp_path / "client.key"
+    certificate.write_text(identity.certificate)
+    key.write_text(identity.key)
+    user = {"client-certificate": str(certificate), "client-key": str(key)}
+    cluster = {"server": server.url, "certificate-authority-data": as_base64(server.ca_pem)}
+    access = KubeconfigResolver(clock=clock).resolve(kubeconfig(document=document(user, cluster)))
+    with api_client(access) as client:
+        assert VersionApi(client).get_code().minor == "cluster"
+        certificate.write_text(second_identity.certificate)
+        clock.now += 61
+        # In the middle of being replaced they do not belong together: those that were there serve on.
+        assert VersionApi(client).get_code().minor == "cluster"
+        key.write_text(second_identity.key)
+        server.accepted_certificates = {"bob"}
+        assert VersionApi(client).get_code().minor == "cluster"
+    assert {seen.certificate for seen in server.seen} == {"alice", "bob"}
 
 
 def test_insecure(document: Document) -> None:
