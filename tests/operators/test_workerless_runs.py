@@ -33,8 +33,8 @@ pytestmark = pytest.mark.skipif(not STARTS_IN_TRIGGERER, reason="needs Airflow 3
 
 Lines = Callable[[], list[str]]
 # Far beyond what anything takes; only a test that fails gets there.
-PATIENCE_SECONDS = 60.0
-MANY = 40
+PATIENCE_SECONDS = 110.0
+MANY = 20
 
 
 class Workerless:
@@ -62,9 +62,9 @@ def workerless(ref: ClusterRef, cluster: EmbeddedCluster, monkeypatch: pytest.Mo
     return Workerless(ref)
 
 
-async def ended(trigger: WorkerlessPodTrigger) -> Any:
+async def ended(trigger: WorkerlessPodTrigger, *, within_seconds: float = PATIENCE_SECONDS) -> Any:
     """The event that the trigger fires."""
-    return await asyncio.wait_for(first_event(trigger), PATIENCE_SECONDS)
+    return await asyncio.wait_for(first_event(trigger), within_seconds)
 
 
 async def until(holds: Callable[[], Any]) -> None:
@@ -191,7 +191,7 @@ async def test_a_pod_that_is_to_be_kept(cluster: EmbeddedCluster, workerless: Wo
 
 
 async def test_another_triggerer_goes_on_with_the_pod(cluster: EmbeddedCluster, workerless: Workerless) -> None:
-    ti = workerless.task("sleep 3; echo 5 > /airflow/xcom/return.json", do_xcom_push=True)
+    ti = workerless.task("sleep 1.5; echo 5 > /airflow/xcom/return.json", do_xcom_push=True)
     async with running(workerless.trigger(ti)):
         await until(lambda: runs(cluster))
     # It left the pod alone, and nothing of the run but the row.
@@ -243,14 +243,15 @@ async def test_what_another_version_has_stored(lines: Lines, given: str) -> None
     assert isinstance(await ended(trigger), TaskFailedEvent)
 
 
+@pytest.mark.timeout(600)
 async def test_many_share_one_watch_and_no_dag(cluster: EmbeddedCluster, workerless: Workerless) -> None:
     """Each asks for its own pod only; of what Airflow gave each, a copy of the whole DAG, nothing is kept."""
-    workerless.task("sleep 3")
+    workerless.task("sleep 2")
     dags = [stored_dag(workerless.operator.dag) for _ in range(MANY)]
     triggers = [started(workerless.operator, TriggererSide("task", run_id=f"r{n}"), dag) for n, dag in enumerate(dags)]
     left = [weakref.ref(dag) for dag in dags]
     del dags
-    events = await asyncio.gather(*map(ended, triggers))
+    events = await asyncio.gather(*(ended(trigger, within_seconds=500) for trigger in triggers))
     assert all(isinstance(event, TaskSuccessEvent) for event in events)
     gc.collect()
     assert [dag for dag in left if dag() is not None] == []
@@ -261,7 +262,7 @@ async def test_many_share_one_watch_and_no_dag(cluster: EmbeddedCluster, workerl
         **dict.fromkeys(("create", "log", "delete"), MANY),
     }
     assert counts["list"] + counts["get"] <= 2.5 * MANY
-    cluster.wait_until(gone, timeout_seconds=PATIENCE_SECONDS)
+    cluster.wait_until(gone, timeout_seconds=60)
 
 
 async def test_a_user_who_ends_the_task_while_its_pod_is_created(
@@ -293,7 +294,7 @@ async def test_a_time_limit(cluster: EmbeddedCluster, workerless: Workerless, li
     ti = workerless.task("echo begun; sleep 3000", execution_timeout=timedelta(seconds=30))
     trigger = workerless.trigger(ti)
     # As Airflow says when the limit is up, which counts from the start of the try.
-    trigger.timeout_after = datetime.now(timezone.utc) + timedelta(seconds=4)
+    trigger.timeout_after = datetime.now(timezone.utc) + timedelta(seconds=2)
     assert isinstance(await ended(trigger), TaskFailedEvent)
     assert any("ran longer than its execution_timeout, 0:00:30" in line for line in lines())
     await until(lambda: not cluster.pods())
