@@ -8,16 +8,16 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
 from demo.airflow_home import AirflowError, AirflowHome
-from demo.clouds import KINDS, WithClouds
-from demo.clusters import Clusters, UserClusters
+from demo.clouds import KINDS, Clouds, WithClouds
+from demo.clusters import Clusters, StartedClusters, UserClusters
 from demo.embedded import EmbeddedClusters
-from demo.examples import DIRECTORY, EXAMPLES
+from demo.examples import DIRECTORY, EXAMPLES, REAPING, uses_clouds
 from demo.kubernetes import KubernetesClusters
 from demo.kubernetes_clouds import CLUSTER, KubernetesClouds
 from demo.processes import ending_on_sigterm
@@ -61,11 +61,22 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 def _clusters(options: argparse.Namespace, scratch: Path, stack: ExitStack) -> Clusters:
     if options.kubeconfig:
         return UserClusters(_kubeconfig(options.kubeconfig))
+    kind: Callable[..., Clouds]
+    clusters: StartedClusters
     if options.cluster == "kubernetes":
-        real = stack.enter_context(KubernetesClusters(scratch, DIRECTORY, install_ghc=options.install_ghc))
-        return stack.enter_context(KubernetesClouds(scratch, real))
-    embedded = stack.enter_context(EmbeddedClusters(scratch, DIRECTORY))
-    return embedded if options.dag else stack.enter_context(WithClouds(scratch, embedded))
+        kind, clusters = KubernetesClouds, KubernetesClusters(scratch, DIRECTORY, install_ghc=options.install_ghc)
+    else:
+        kind, clusters = WithClouds, EmbeddedClusters(scratch, DIRECTORY)
+    started = stack.enter_context(clusters)
+    examples = () if options.dag else _examples(options)
+    if not any(map(uses_clouds, examples)):
+        return started
+    leftover = any(dag.dag_id == REAPING for dag in examples)
+    return stack.enter_context(kind(scratch, started, leftover=leftover))
+
+
+def _examples(options: argparse.Namespace) -> Sequence[Dag]:
+    return [dag for dag in EXAMPLES if options.example in (None, dag.dag_id)]
 
 
 def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, environ: Mapping[str, str]) -> int:
@@ -92,7 +103,7 @@ def _demo(options: argparse.Namespace, directory: Path, clusters: Clusters, envi
 def _dags(options: argparse.Namespace, home: AirflowHome) -> Sequence[Dag]:
     if options.dag is None:
         moved = dict.fromkeys(KINDS, CLUSTER) if options.cluster == "kubernetes" else {}
-        return [dag.moved(moved) for dag in EXAMPLES if options.example in (None, dag.dag_id)]
+        return [dag.moved(moved) for dag in _examples(options)]
     say(f"{options.dag}: looking for DAGs in it")
     return [Dag(dag_id, options.dag) for dag_id in home.dag_ids()]
 

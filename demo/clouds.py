@@ -61,10 +61,12 @@ class Clouds(StartedClusters):
     Args:
         directory: for what their users have in files: the CA of the emulated Azure, the profile and kubeconfig of AWS.
         others: that all but the clouds' tasks run on.
+        leftover: let there be something that an earlier run has left behind.
     """
 
-    def __init__(self, directory: Path, others: Clusters) -> None:
+    def __init__(self, directory: Path, others: Clusters, *, leftover: bool = False) -> None:
         super().__init__()
+        self._leftover = leftover
         self._others = others
         self._directory = directory
         self._settings: dict[str, str] = {}
@@ -181,7 +183,8 @@ class Clouds(StartedClusters):
         self._join(azure, made, cluster)
         extra = {"tenantId": azure.tenant, "subscriptionId": made.name.subscription, **azure.endpoints}
         self._connect("azure_ml", "azure", extra, login=_CLIENT, password=_SECRET)
-        self._leave_behind(azure, made)
+        if self._leftover:
+            self._leave_behind(azure, made)
         authority = self._directory / "azure-ca.pem"
         authority.write_text(azure.ca_pem)
         # The examples talk https by the library that heeds it to no one but the emulated Azure.
@@ -201,8 +204,8 @@ class Clouds(StartedClusters):
 class WithClouds(Clouds):
     """Clouds with an embedded cluster each."""
 
-    def __init__(self, directory: Path, others: Clusters) -> None:
-        super().__init__(directory, others)
+    def __init__(self, directory: Path, others: Clusters, *, leftover: bool = False) -> None:
+        super().__init__(directory, others, leftover=leftover)
         self._clusters = {kind: EmbeddedCluster(kind, nodes=(NodeSpec(f"{kind}-node"),)) for kind in KINDS}
 
     def _start_clusters(self, stack: ExitStack) -> Mapping[str, Guarded]:

@@ -111,8 +111,16 @@ class StartedClusters(ABC):
         """Starts them; what ends them is put on the stack."""
 
     @abstractmethod
+    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """An environment from which DAGs reach these clusters and no others, made from the demo's own."""
+
+    @abstractmethod
     def seen(self, namespace: str, pod: str) -> Mapping[str, Sight]:
         """The clusters that know of a pod, by name."""
+
+    @abstractmethod
+    def left(self) -> list[str]:
+        """What is still there though the tasks have ended that made it, as `CLUSTER: pod NAMESPACE/NAME`."""
 
     def placement(self, dag_id: str, task_id: str, log: TaskLog) -> Placement:
         """Where the latest pod of a task ran, by what the clusters know and not by what the task says."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from demo.clouds import KINDS
 from demo.run import Dag
 
 DIRECTORY = Path(__file__).resolve().parent.parent / "examples"
@@ -12,6 +13,8 @@ DIRECTORY = Path(__file__).resolve().parent.parent / "examples"
 def _of(dag_id: str, **clusters: str) -> Dag:
     return Dag(dag_id, DIRECTORY / f"{dag_id}.py", clusters)
 
+
+REAPING = "nightly_reap"
 
 EXAMPLES = (
     _of("basic_pod", hello="alpha"),
@@ -33,9 +36,14 @@ EXAMPLES = (
         beta_by_context="beta",
         beta_by_connection="beta",
     ),
-    *(_of(f"clouds_{kind}", **{f"on_{kind}": kind}) for kind in ("eks", "gke", "aks")),
+    *(_of(f"clouds_{kind}", **{f"on_{kind}": kind}) for kind in KINDS),
     _of("eks_node_group", run_by_config_file="eks", run_by_cluster="eks"),
-    *(_of(f"gpu_nodes_{kind}", prepare="alpha", train=kind) for kind in ("eks", "gke", "aks")),
+    *(Dag(f"gpu_nodes_{kind}", DIRECTORY / "gpu_nodes.py", {"prepare": "alpha", "train": kind}) for kind in KINDS),
     # Runs no pods: it looks for those of others.
-    _of("nightly_reap"),
+    _of(REAPING),
 )
+
+
+def uses_clouds(dag: Dag) -> bool:
+    """Whether an example has to do with clusters of a cloud."""
+    return dag.dag_id == REAPING or not {*dag.clusters.values()}.isdisjoint(KINDS)

@@ -31,8 +31,8 @@ _RULES = (
 class KubernetesClouds(Clouds):
     """Clouds whose clusters are all `beta`. The witness is the audit log of the API server that their users talk to."""
 
-    def __init__(self, directory: Path, others: Clusters) -> None:
-        super().__init__(directory, others)
+    def __init__(self, directory: Path, others: Clusters, *, leftover: bool = False) -> None:
+        super().__init__(directory, others, leftover=leftover)
         self._server: FurtherServer | None = None
         self._audit = AuditLog(bed.clusters()[CLUSTER].audit_log)
 

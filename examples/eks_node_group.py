@@ -1,6 +1,6 @@
-"""GPUs for one task, step by step: five tasks make a node group on EKS, wait for it, use it, delete it, and check that.
+"""GPUs for one task, step by step: make a node group on EKS, wait for it, use it, delete it, check that it is gone.
 
-`gpu_nodes_eks.py` does the same in three lines, and removes the nodes whatever becomes of the work. Written out like
+`gpu_nodes.py` does the same by one `with` block, and removes the nodes whatever becomes of the work. Written out like
 this, each step is a task of its own, to put others between or to clear it alone.
 
 To use it as your own: put your cluster, region, role, external id and node group below. Besides the rights of

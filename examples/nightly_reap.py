@@ -5,8 +5,8 @@ belongs to a run that has ended is removed, and what is past its own end or olde
 is under way stays. The task's log tells of each. `kpo-multicluster reap` does the same at the command line:
 docs/node-groups.md.
 
-To use it as your own: put your clusters below. Besides the rights of `gpu_nodes_eks.py`, `gpu_nodes_gke.py` and
-`gpu_nodes_aks.py`, who asks needs `list` and `delete` on pods.
+To use it as your own: put your clusters below. Besides the rights of `gpu_nodes.py`, who asks needs `list` and `delete`
+on pods.
 
 Environment:
     AIRFLOW_CONN_AWS_REMOTE, AIRFLOW_CONN_GOOGLE_ML, AIRFLOW_CONN_AZURE_ML: as in `clouds_eks.py`, `clouds_gke.py` and
