@@ -73,13 +73,23 @@ def test_the_readmes_client_lists_namespaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The first block is the DAG that the demo of the user's DAGs runs.
-    _, snippet, _ = code_blocks("README.md", "python")
+    snippet = code_blocks("README.md", "python")[1]
     with EmbeddedCluster("beta", namespaces=("default", "jobs")) as beta:
         monkeypatch.setenv("KUBECONFIG", str(beta.write_kubeconfig(tmp_path / "kubeconfig")))
         exec(compile(snippet, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "'default'" in printed
     assert "'jobs'" in printed
+
+
+def test_the_readmes_gpus_are_made_for_their_task_and_deleted_after_it() -> None:
+    defined: dict[str, Any] = {}
+    exec(code_blocks("README.md", "python")[2], defined)
+    train = defined["train"]
+    names = [task.task_id for task in train.topological_sort()]
+    assert names == ["train-gpu_create", "train", "train-gpu_delete", "train-gpu_done"]
+    assert train.get_task("train-gpu_delete").is_teardown
+    assert train.get_task("train").tolerations[0]["key"] == "nvidia.com/gpu"
 
 
 def test_the_embedded_clusters_document_shows_how(
@@ -95,5 +105,5 @@ def test_the_embedded_clusters_document_shows_how(
 
 def test_the_readmes_test_passes(pod_cluster: EmbeddedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     defined: dict[str, Any] = {}
-    exec(code_blocks("README.md", "python")[2], defined)
+    exec(code_blocks("README.md", "python")[3], defined)
     defined["test_my_dag"](pod_cluster, tmp_path, monkeypatch)
