@@ -106,7 +106,9 @@ class NodeGroupTask(ClusterTask):
         """Begins to remove a group, if it was made for a run; what keeps it from being so is logged."""
         self.log.info("Removing what was made of node group %r.", name)
         try:
-            change = asyncio.run(self.groups.delete(name, run=run))
+            # Whoever was killed is not given the time to wait for other changes of the cluster.
+            limit = {"timeout_seconds": _KILL_SECONDS} if self._killed else {}
+            change = asyncio.run(self.groups.delete(name, run=run, **limit))
         except KpoMulticlusterError as error:
             self.log.error("Node group %r is not removed: %s", name, error)
         else:

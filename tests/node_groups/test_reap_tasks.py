@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ from kpo_multicluster.api.client import ApiClient
 from kpo_multicluster.auth.registry import resolve
 from kpo_multicluster.cluster import kubeconfig
 from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.operators import node_group_task
 from kpo_multicluster.operators.reap import ReapOperator
 from kpo_multicluster.pods.labels import RunIdentity, run_annotations, run_labels
+from kpo_multicluster.reaping.leftovers import ReapRule, RunState
+from kpo_multicluster.reaping.reap import Place, reap
 
 from ..decorators.test_dags import database as database
 from ..decorators.test_dags import serialized
@@ -67,6 +72,34 @@ def test_the_documents_nightly_dag(scene: Scene, database: None, tmp_path: Path)
     assert str(done.state) == "success"
     assert scene.gone()
     scene.embedded.wait_until(lambda pods: [pod["metadata"]["name"] for pod in pods] == ["of-an-unknown-run"])
+
+
+@pytest.mark.parametrize("bed", ["gke", "aks"], indirect=True)
+def test_what_could_not_be_removed_as_it_was_being_made(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GKE and AKS delete no pool that is still being made."""
+    monkeypatch.setattr(node_group_task, "_KILL_SECONDS", 0.2)
+    operator = create(scene, deferrable=False)
+
+    def kill() -> None:
+        while scene.bed.emulated() is None:
+            time.sleep(0.01)
+        operator.on_kill()
+
+    with scene.bed.held() as release:
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with pytest.raises(AirflowException, match="was killed"):
+            run(operator)
+        killer.join()
+        assert scene.bed.emulated() is not None
+        release()
+
+    async def ended(runs: list[str]) -> dict[str, RunState]:
+        return dict.fromkeys(runs, RunState.ENDED)
+
+    found = asyncio.run(reap(Place("cluster", scene.bed.open()), ReapRule(), states=ended, delete=True))
+    assert [one.removed for one in found.judged] == [True]
+    assert scene.gone()
 
 
 class Ti:
