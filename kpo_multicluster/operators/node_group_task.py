@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # SIGKILL follows SIGTERM after 5 s.
 _KILL_SECONDS = 4.0
+_TIMEOUT_SECONDS = 30 * 60.0
 
 
 class NodeGroupTask(ClusterTask):
@@ -42,7 +43,7 @@ class NodeGroupTask(ClusterTask):
         self,
         *,
         see_nodes: bool = True,
-        timeout_seconds: float = 30 * 60.0,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
         deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
@@ -107,8 +108,8 @@ class NodeGroupTask(ClusterTask):
         self.log.info("Removing what was made of node group %r.", name)
         try:
             # Whoever was killed is not given the time to wait for other changes of the cluster.
-            limit = {"timeout_seconds": _KILL_SECONDS} if self._killed else {}
-            change = asyncio.run(self.groups.delete(name, run=run, **limit))
+            limit = _KILL_SECONDS if self._killed else _TIMEOUT_SECONDS
+            change = asyncio.run(self.groups.delete(name, run=run, timeout_seconds=limit))
         except KpoMulticlusterError as error:
             self.log.error("Node group %r is not removed: %s", name, error)
         else:
