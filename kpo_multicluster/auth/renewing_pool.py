@@ -7,6 +7,7 @@ certificate that changes, and one replay of a request that was refused with 401.
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import ssl
@@ -15,7 +16,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import quote
 
 import urllib3
 from urllib3.connection import HTTPConnection
@@ -153,14 +153,11 @@ class PoolProxy:
     def __init__(self, proxy: Proxy) -> None:
         self.is_plain_http = proxy.scheme == "http"
         self.headers: dict[str, str] = {}
-        login = ""
         if proxy.username is not None:
-            password = proxy.password or ""
-            self.headers = dict(urllib3.make_headers(proxy_basic_auth=f"{proxy.username}:{password}"))
-            login = f"{quote(proxy.username, safe='')}:{quote(password, safe='')}@"
+            login = f"{proxy.username}:{proxy.password or ''}".encode()
+            self.headers = {"proxy-authorization": f"Basic {base64.b64encode(login).decode()}"}
         self.address = f"{proxy.scheme}://{bracketed(proxy.host)}:{proxy.port}"
-        self._url = f"{proxy.scheme}://{login}{bracketed(proxy.host)}:{proxy.port}"
-        self._source = proxy.source
+        self._proxy = proxy
 
     @classmethod
     def of(cls, access: ClusterAccess) -> PoolProxy | None:
@@ -178,14 +175,15 @@ class PoolProxy:
         Raises:
             ConfigurationError: it is a SOCKS proxy and what speaks to one is not installed.
         """
-        if not self.address.startswith("socks"):
+        if not self._proxy.is_socks:
             return urllib3.ProxyManager(self.address, proxy_headers=self.headers, **options)
         if find_spec("socks") is None:
-            raise MissingExtraError(f"The official client with the SOCKS proxy of {self._source}", "socks")
+            raise MissingExtraError(f"The official client with the SOCKS proxy of {self._proxy.source}", "socks")
         from urllib3.contrib.socks import SOCKSProxyManager
 
         # In Go, and so in kubectl, socks5 leaves the server's name to the proxy.
-        return SOCKSProxyManager(self._url.replace("socks5://", "socks5h://", 1), **options)
+        address = self.address.replace("socks5://", "socks5h://", 1)
+        return SOCKSProxyManager(address, self._proxy.username, self._proxy.password, **options)
 
     def asyncio_connector(self, base: type[Any], *, limit: int) -> Any:
         """Connections of aiohttp through this SOCKS proxy.
@@ -198,13 +196,20 @@ class PoolProxy:
             ConfigurationError: what speaks to one is not installed.
         """
         if find_spec("aiohttp_socks") is None:
-            raise MissingExtraError(f"The asyncio client with the SOCKS proxy of {self._source}", "socks")
+            raise MissingExtraError(f"The asyncio client with the SOCKS proxy of {self._proxy.source}", "socks")
         from aiohttp_socks import ProxyConnector
 
         kind: Any = type("SocksConnector", (base, ProxyConnector), {})
-        scheme, _, rest = self._url.partition("://")
+        proxy = self._proxy
         # As in `pool`: the server's name is left to the proxy.
-        return kind.from_url(f"{scheme.removesuffix('h')}://{rest}", rdns=True, limit=limit)
+        return kind(
+            host=proxy.host,
+            port=proxy.port,
+            username=proxy.username,
+            password=proxy.password,
+            rdns=True,
+            limit=limit,
+        )
 
 
 class TLSFiles:

@@ -14,16 +14,18 @@ from typing import Any
 
 import pytest
 import trustme
+from kubernetes import client as blocking
 from kubernetes_asyncio import client as sdk
 from kubernetes_asyncio import watch as watching
 from kubernetes_asyncio.client.exceptions import ApiException
 from multidict import CIMultiDict
 
 from kpo_multicluster.auth.access import ClusterAccess, Token, TokenSource, static_token
-from kpo_multicluster.auth.clients import async_api_client
+from kpo_multicluster.auth.clients import api_client, async_api_client
 from kpo_multicluster.cluster import kubeconfig, token
 from kpo_multicluster.errors import ConfigurationError, CredentialError, MissingExtraError
 
+from ..api.servers import FakeProxy
 from .numbered import NumberedTokens, access
 
 # Not annotated.
@@ -336,3 +338,22 @@ def test_nothing_heavy_is_imported_before_a_client_is_made() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=dict(os.environ)
     ).stdout
     assert printed.strip() == "[]"
+
+
+async def test_a_socks_proxy_is_told_the_password_as_it_is(server: Any) -> None:
+    # The library of the one client leaves what is encoded in a URL as it is.
+    proxy = FakeProxy("socks5", login="me:p@ss+w/rd%!")
+    await proxy.start()
+    try:
+        own = good(server, proxy_url=proxy.url("me:p%40ss+w%2Frd%25!"))
+        async with await async_api_client(own) as client:
+            assert await version(client) == "cluster"
+
+        def ask() -> str:
+            with api_client(own) as client:
+                return str(blocking.VersionApi(client).get_code().minor)
+
+        assert await asyncio.to_thread(ask) == "cluster"
+    finally:
+        await proxy.stop()
+    assert proxy.targets == [f"127.0.0.1:{server.port}"] * 2
