@@ -88,7 +88,7 @@ test-matrix: $(UV) ## Test on the lowest and the highest versions that are suppo
 	@.uv/bin/python -m tests.matrix $(SHARED) $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.complete .venv-upstream/.complete ## Measure beside the upstream operator (13 minutes); writes docs/benchmarks.md
+bench: $(VENV)/.complete .venv-upstream/.complete ## Measure beside the upstream operator (20 minutes); writes docs/benchmarks.md
 	@$(BIN)/python -m bench
 
 .PHONY: lint
