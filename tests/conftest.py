@@ -89,8 +89,8 @@ def _temporary_files() -> set[str]:
 
 
 def _threads() -> set[threading.Thread]:
-    # The default executor's threads belong to a loop and end with it. Airflow starts those of its server in `dag.test()`,
-    # before 3.2 one for each task, and ends none; it alone gives a loop's thread no name.
+    # The default executor's threads belong to a loop and end with it. Airflow starts one for its server in dag.test(),
+    # before 3.2 for each task, and ends none of them; it alone gives a loop's thread no name.
     return {
         thread
         for thread in threading.enumerate()
