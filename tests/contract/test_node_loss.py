@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from kpo_multicluster.pods.run import PodRun
 from kpo_multicluster.pods.settings import RunSettings
 
 from ..operators.conftest import FakeTaskInstance, context_of, quiet
+from ..operators.deferring import execute_deferred
 from .clusters import REAL_ONLY, Cluster, NodeOptions
 from .pods import IMAGE, WAIT, Object, Pod, container, manifest
 
@@ -34,17 +36,17 @@ UNREACHABLE = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "e
 
 @dataclass(frozen=True)
 class Lost:
-    """A pod, and perhaps a task, that ran on a node which is there no more.
+    """A pod, and perhaps tasks, that ran on a node which is there no more.
 
     Attributes:
         node: its name.
         pod: as it was when it ran.
-        task: what comes of the task.
+        tasks: what comes of them; one waits in this process, one is deferred.
     """
 
     node: str
     pod: Object
-    task: Future[Any] | None
+    tasks: Mapping[str, Future[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +56,9 @@ def lost(cluster: Cluster, namespace: str) -> Iterator[Callable[[str], Lost]]:
     All are lost before the first case, which then waits for the rest too.
     """
     made: dict[str, Lost] = {}
-    with ThreadPoolExecutor(1) as tasks:
+    with ThreadPoolExecutor(2) as workers:
         try:
-            made["deleted"] = _lose(cluster, namespace, tasks)
+            made["deleted"] = _lose(cluster, namespace, workers)
             if cluster.real:
                 made["silent"] = _lose(cluster, namespace)
             yield made.__getitem__
@@ -65,13 +67,13 @@ def lost(cluster: Cluster, namespace: str) -> Iterator[Callable[[str], Lost]]:
                 cluster.forget_node(each.node)
 
 
-def _lose(cluster: Cluster, namespace: str, tasks: ThreadPoolExecutor | None = None) -> Lost:
+def _lose(cluster: Cluster, namespace: str, workers: ThreadPoolExecutor | None = None) -> Lost:
     label = {"example.com/case": uuid.uuid4().hex}
-    task: Future[Any] | None = None
-    with cluster.node(NodeOptions(labels=label), outlived=tasks is None) as node:
-        if tasks is not None:
+    tasks: dict[str, Future[Any]] = {}
+    with cluster.node(NodeOptions(labels=label), outlived=workers is None) as node:
+        for mode in ("sync", "deferred") if workers is not None else ():
             operator = KubernetesPodOperator(
-                task_id="task",
+                task_id=mode,
                 cluster=cluster.ref,
                 namespace=namespace,
                 image=IMAGE,
@@ -79,13 +81,18 @@ def _lose(cluster: Cluster, namespace: str, tasks: ThreadPoolExecutor | None = N
                 arguments=[WAIT],
                 node_selector=label,
                 labels=label,
+                deferrable=mode == "deferred",
             )
-            task = tasks.submit(quiet(operator).execute, context_of(FakeTaskInstance("task")))
+            assert workers is not None
+            tasks[mode] = workers.submit(execute_deferred, quiet(operator), context_of(FakeTaskInstance(mode)))
         # Otherwise it is left on a silent node for five minutes.
         tolerations = [{**UNREACHABLE, "tolerationSeconds": 0}]
         body = manifest(container(WAIT), nodeSelector=label, tolerations=tolerations, labels=label)
-        pod = asyncio.run(_started(cluster, namespace, body, 1 if task is None else 2))
-    return Lost(node, pod, task)
+        pod = asyncio.run(_started(cluster, namespace, body, 1 + len(tasks)))
+        # Once it watches, a triggerer looks at its pod. What was gone by then it could not be told of.
+        while tasks and not cluster.asked(namespace)["get"]:
+            time.sleep(0.1)
+    return Lost(node, pod, tasks)
 
 
 async def _started(cluster: Cluster, namespace: str, body: Object, count: int) -> Object:
@@ -116,9 +123,9 @@ async def test_a_node_that_is_deleted_takes_its_pods_along(api: ApiClient, lost:
     assert "running" in pod.container()["state"]
 
 
-def test_a_task_on_a_node_that_is_deleted_is_told_so(lost: Callable[[str], Lost]) -> None:
-    waiting = lost("deleted").task
-    assert waiting is not None
+@pytest.mark.parametrize("mode", ["sync", "deferred"])
+def test_a_task_on_a_node_that_is_deleted_is_told_so(lost: Callable[[str], Lost], mode: str) -> None:
+    waiting = lost("deleted").tasks[mode]
     with pytest.raises(PodLostError, match="DeletionByPodGC: PodGC: node no longer exists") as raised:
         waiting.result(NOTICED_SECONDS)
     assert raised.value.cause == "node_lost"
