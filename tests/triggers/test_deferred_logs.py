@@ -13,9 +13,15 @@ from kpo_multicluster.pods.log_mark import MARK_ANNOTATION
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 
 from ..operators.conftest import FakeTaskInstance
-from .conftest import GATE, Defer, numbers, open_gate, running, until
+from .conftest import GATE, PATIENCE_SECONDS, Defer, numbers, open_gate, running, until
 
 Lines = Callable[[], list[str]]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is given the time for a last note."""
+    monkeypatch.setattr("kpo_multicluster.pods.attend._LAST_NOTE_SECONDS", PATIENCE_SECONDS)
 
 
 async def test_logs_are_followed_live_where_an_interval_is_set(
