@@ -20,6 +20,17 @@ from kpo_multicluster.airflow_names import TaskDeferred
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.triggers.pod import KubernetesPodTrigger
 
+__all__ = [
+    "Execute",
+    "execute_deferred",
+    "first_event",
+    "passed_on",
+    "quiet",
+    "restored",
+    "smart_decode_trigger_kwargs",
+    "stored",
+]
+
 try:
     from airflow.sdk.serde import deserialize, serialize
     from airflow.serialization.decoders import smart_decode_trigger_kwargs
