@@ -93,8 +93,9 @@ async def test_retry_after_in_the_status_object(api: FakeApi) -> None:
     assert time.slept == [3.0]
 
 
-async def test_a_retry_after_that_cannot_be_read_is_left_out(api: FakeApi) -> None:
-    api.answer(status(429, headers={"Retry-After": "soon"}), ok())
+@pytest.mark.parametrize("asked", ["soon", "²", ""])
+async def test_a_retry_after_that_cannot_be_read_is_left_out(api: FakeApi, asked: str) -> None:
+    api.answer(status(429, headers={"Retry-After": asked}), ok())
     time = FakeClock()
     async with client(api.url, retry=POLICY, clock=time.clock()) as tested:
         await tested.request("GET", PODS)
