@@ -172,6 +172,8 @@ def test_a_result_that_is_not_json(where: Where, run: Run, lines: Callable[[], l
     assert any("The result of f is a set that JSON does not carry" in line for line in lines())
 
 
+# Airflow does, before 3.2.
+@pytest.mark.filterwarnings("ignore:Cannot infer multiple_outputs:UserWarning")
 def test_annotations_and_names_of_its_own(where: Where, run: Run) -> None:
     def f(when: datetime, depth: int = 3) -> NotThere:  # type: ignore[name-defined]  # noqa: F821
         import math as m
