@@ -151,6 +151,12 @@ class Airflow:
         os.killpg(part.pid, signal.SIGKILL)
         part.wait(_ENDED_SECONDS)
 
+    def end(self, name: str) -> None:
+        """Ends a part as a supervisor of services does: it is told to, and waited for."""
+        part = self._parts.pop(name)
+        part.terminate()
+        part.wait(_STARTED_SECONDS)
+
     def stop(self) -> None:
         """Ends all parts."""
         for part in self._parts.values():

@@ -36,6 +36,11 @@ with DAG("moved", schedule=None, is_paused_upon_creation=False):
         **WHERE,
     )
 
+with DAG("live", schedule=None, is_paused_upon_creation=False):
+    KubernetesPodOperator(
+        task_id="tells", arguments=["seq 1 100; " + GATE + "; seq 101 200"], logging_interval=5, **WHERE
+    )
+
 with DAG("cleared", schedule=None, is_paused_upon_creation=False):
     KubernetesPodOperator(task_id="sleeps", arguments=["sleep 3000"], **WHERE)
 
@@ -93,6 +98,26 @@ def test_a_triggerer_that_is_killed_is_replaced(airflow: Airflow, cluster: Embed
     log = airflow.log("counts")
     assert airflow.state("counts") == "success", log
     assert [int(number) for number in re.findall(r"\[base\] (\d+)", log)] == list(range(1, 201))
+    cluster.wait_until(lambda pods: not pods)
+
+
+def test_a_triggerer_that_is_stopped_leaves_its_log_to_the_next(airflow: Airflow, cluster: EmbeddedCluster) -> None:
+    def told() -> list[int]:
+        return [int(number) for number in re.findall(r"\[base\] (\d+)", airflow.log("tells"))]
+
+    waits(airflow, cluster, "live", "tells")
+    airflow.until(lambda: told() == list(range(1, 101)), "the triggerer writes what there is")
+    airflow.end("triggerer")
+    assert running(cluster, "tells")
+    cluster.requests.reset()
+    airflow.start_triggerer()
+    airflow.until(lambda: cluster.requests.counts()["watch"], "the other triggerer watches")
+    open_gate(cluster, airflow.home / "kubeconfig")
+    airflow.until(lambda: airflow.state("tells") in ("success", "failed"), "the task ends")
+    log = airflow.log("tells")
+    assert airflow.state("tells") == "success", log
+    assert sorted(told()) == list(range(1, 201)), log
+    assert log.count("goes on with this log where it was left") == 1
     cluster.wait_until(lambda pods: not pods)
 
 
