@@ -79,17 +79,19 @@ def _plain(function: Callable[..., Any], decorator: str) -> FunctionType:
 def _without_decorators(
     function: FunctionType, where: str
 ) -> tuple[FunctionSource, ast.FunctionDef | ast.AsyncFunctionDef]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     try:
         lines, first = inspect.getsourcelines(function)
         # A block around it takes any indentation; taking that away would change texts of several lines.
         nested = lines[0][:1].isspace()
         tree = ast.parse("".join(["if True:\n", *lines] if nested else lines))
+        definition = next((node for node in ast.walk(tree) if isinstance(node, kinds)), None)
+        if definition is None:  # Python 3.13 takes the lines of `python -c` for those of any code without a file
+            raise OSError("its lines are of something else")
     except (OSError, SyntaxError, TypeError) as error:
         raise ConfigurationError(
             f"The source of the {where} cannot be read ({type(error).__name__}: {error}): define it with def in a file."
         ) from None
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    definition = next(node for node in ast.walk(tree) if isinstance(node, kinds))
     skipped = definition.lineno - (2 if nested else 1)
     text, line = "".join(lines[skipped:]), first + skipped
     if nested:
