@@ -99,11 +99,17 @@ class Airflow:
             headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
             method=method,
         )
-        try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
-                text = answer.read()
-        except urllib.error.HTTPError as error:
-            raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}\n{self.told()}") from None
+        deadline = time.monotonic() + _STARTED_SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=120) as answer:
+                    text = answer.read()
+                break
+            except urllib.error.HTTPError as error:
+                reason = f"{error.code} {error.read().decode()}"
+            # SQLite lets one write at a time; who has waited for 5 s is refused, and nothing of it was done.
+            if "Database error" not in reason or time.monotonic() > deadline:
+                raise AssertionError(f"{method} {path}: {reason}\n{self.told()}")
         return json.loads(text) if text else None
 
     @cached_property
