@@ -272,7 +272,7 @@ def test_rights_that_are_missing(cluster: EmbeddedCluster, tmp_path: Path) -> No
     working, told = KubernetesHook(
         config_file=str(cluster.write_kubeconfig(tmp_path / "b", user="runner"))
     ).test_connection()
-    assert working
+    assert working, told
     assert "no log is read" in told
 
 
