@@ -70,7 +70,10 @@ class Traces:
 
     def _sample(self) -> None:
         while not self._over.wait(_SAMPLE_SECONDS):
-            self.processes.update({pid: what for pid, what in children().items() if pid not in self._before})
+            for pid, what in children().items():
+                # One that has ended has no command any more, and is still there until it is waited for.
+                if pid not in self._before and (what not in ("", "?") or pid not in self.processes):
+                    self.processes[pid] = what
 
     def _read(self, events: bytes) -> None:
         while events:
