@@ -18,7 +18,7 @@ from kpo_multicluster.testing import EmbeddedCluster
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\|.*\| `(test_\w+)` \|$", re.MULTILINE)
-ITEM = re.compile(r"::(\w+)\[(embedded|kubernetes)\b")
+ITEM = re.compile(r"::(\w+)\[(?:[\w-]+-)?(embedded|kubernetes)\b")
 
 
 def test_the_document_lists_the_cases_of_real_clusters_alone() -> None:
