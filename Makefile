@@ -10,8 +10,8 @@ SHARED = --numprocesses $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 # Else each of the many processes of the tests compiles Airflow anew.
 unexport PYTHONDONTWRITEBYTECODE
 # Processes that share the tests, file by file in the order of tests/conftest.py; 0 runs them all in this one. Tests wait
-# much of their time, so that one more than most machines have processors gets through sooner.
-TEST_JOBS ?= 3
+# most of their time, so that twice the two processors of a small machine get through sooner.
+TEST_JOBS ?= 4
 
 .PHONY: help
 help: ## List the targets
