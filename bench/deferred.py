@@ -232,7 +232,9 @@ def _targets(results: Sequence[Waited]) -> Iterator[Target]:
         yield Target(f"{crowd}: event, median", "within 0.1 s", f"{middle:.3f} s", middle <= 0.1)
         yield Target(f"{crowd}: event, 99 %", "within 0.5 s", f"{late:.3f} s", late <= 0.5)
         held = ours.held_seconds
-        yield Target(f"{crowd}: the loop", "never held over 0.1 s", f"{held:.3f} s", held <= 0.1)
+        yield Target(
+            f"{crowd}: the loop", "never held over 0.1 s, but for garbage collections", f"{held:.3f} s", held <= 0.1
+        )
 
 
 def _beside(crowd: str, ours: Waited, theirs: Waited) -> Iterator[Target]:
