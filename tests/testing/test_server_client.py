@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import gc
 import json
@@ -44,6 +45,12 @@ def core(cluster: EmbeddedCluster, api: Any) -> Iterator[Any]:
     gc.collect()
 
 
+def log_of(core: Any, name: str) -> str:
+    log: str = core.read_namespaced_pod_log(name, NAMESPACE)
+    # The client of Kubernetes 36 gives how Python writes the bytes.
+    return ast.literal_eval(log).decode() if log.startswith(("b'", 'b"')) else log
+
+
 def pod(name: str, *command: str, **spec: Any) -> Any:
     container = client.V1Container(name="base", image="busybox", command=list(command) or None)
     return client.V1Pod(
@@ -73,7 +80,7 @@ def test_the_life_of_a_pod(cluster: EmbeddedCluster, core: Any) -> None:
     read = core.read_namespaced_pod("a", NAMESPACE)
     state = read.status.container_statuses[0].state.terminated
     assert (read.status.phase, state.exit_code, state.reason) == ("Failed", 3, "Error")
-    assert sorted(core.read_namespaced_pod_log("a", NAMESPACE).splitlines()) == ["err", "out"]
+    assert sorted(log_of(core, "a").splitlines()) == ["err", "out"]
     assert [item.metadata.name for item in core.list_namespaced_pod(NAMESPACE, label_selector="app=a").items] == ["a"]
     deleted = core.delete_namespaced_pod("a", NAMESPACE, body=client.V1DeleteOptions(grace_period_seconds=0))
     assert deleted.metadata.uid == created.metadata.uid
@@ -85,7 +92,7 @@ def test_an_image_s_entrypoint_comes_from_its_declaration(cluster: EmbeddedClust
     body.spec.containers[0].image, body.spec.containers[0].args = "greeter:1", ["world"]
     core.create_namespaced_pod(NAMESPACE, body)
     cluster.wait_until(ended)
-    assert core.read_namespaced_pod_log("a", NAMESPACE) == "hello world\n"
+    assert log_of(core, "a") == "hello world\n"
 
 
 def test_a_watch(core: Any) -> None:
@@ -200,7 +207,7 @@ def test_secrets_and_configmaps_reach_a_pod(cluster: EmbeddedCluster, core: Any)
     body.spec.containers[0].volume_mounts = [client.V1VolumeMount(name="conf", mount_path="/conf")]
     core.create_namespaced_pod(NAMESPACE, body)
     cluster.wait_until(ended)
-    assert core.read_namespaced_pod_log("a", NAMESPACE) == "hunter2 red\n"
+    assert log_of(core, "a") == "hunter2 red\n"
 
 
 ASK = """
@@ -225,10 +232,8 @@ def test_a_pod_reaches_the_server_as_its_service_account(cluster: EmbeddedCluste
     cluster.add_user(User(account, rules=(Rule(("list",), ("pods",), ("default",)),)))
     core.create_namespaced_pod(NAMESPACE, pod("friend", "python3", "-c", ASK))
     cluster.wait_until(ended)
-    assert core.read_namespaced_pod_log("stranger", NAMESPACE).startswith(
-        f'pods is forbidden: User "{account}" cannot list resource "pods"'
-    )
-    assert core.read_namespaced_pod_log("friend", NAMESPACE) == "allowed\n"
+    assert log_of(core, "stranger").startswith(f'pods is forbidden: User "{account}" cannot list resource "pods"')
+    assert log_of(core, "friend") == "allowed\n"
 
 
 def test_discovery(api: Any) -> None:
