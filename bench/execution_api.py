@@ -28,6 +28,8 @@ def client(dag_id: str, run_id: str) -> Client:
 
 
 def _run_context(dag_id: str, run_id: str) -> dict[str, Any]:
+    from airflow.sdk.api.datamodels._generated import DagRun
+
     now = datetime.now(timezone.utc).isoformat()
     run: dict[str, Any] = {
         "dag_id": dag_id,
@@ -41,6 +43,8 @@ def _run_context(dag_id: str, run_id: str) -> dict[str, Any]:
         "run_type": "manual",
         "state": "running",
         "consumed_asset_events": [],
-        "partition_key": None,
     }
+    # Newer versions ask for it, older ones do not know it.
+    if "partition_key" in DagRun.model_fields:
+        run["partition_key"] = None
     return {"dag_run": run, "max_tries": 0, "should_retry": False}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from airflow import __version__ as airflow_version
@@ -124,7 +125,8 @@ def restored(value: Any) -> Any:
     except ImportError:  # before 3.2
         from airflow.serialization.serialized_objects import BaseSerialization
 
-        serialize, deserialize = BaseSerialization.serialize, BaseSerialization.deserialize
+        # As a rule it makes text of what it does not know.
+        serialize, deserialize = partial(BaseSerialization.serialize, strict=True), BaseSerialization.deserialize
     return deserialize(serialize(value))
 
 

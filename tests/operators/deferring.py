@@ -24,9 +24,11 @@ __all__ = [
     "Execute",
     "execute_deferred",
     "first_event",
+    "kwargs_of",
     "passed_on",
     "quiet",
     "restored",
+    "row_of",
     "smart_decode_trigger_kwargs",
     "stored",
 ]
@@ -52,7 +54,18 @@ def quiet(operator: Operator) -> Operator:
 def stored(deferred: TaskDeferred) -> tuple[str, str]:
     """The class of a trigger and its row's text, which Airflow encrypts for no task."""
     path, kwargs = deferred.trigger.serialize()
-    return path, json.dumps(serialize(kwargs))
+    return path, row_of(kwargs)
+
+
+def row_of(kwargs: dict[str, Any]) -> str:
+    """The text of a row with these arguments."""
+    return json.dumps(serialize(kwargs))
+
+
+def kwargs_of(row: str) -> dict[str, Any]:
+    """The arguments in a row."""
+    kwargs: dict[str, Any] = deserialize(json.loads(row))
+    return kwargs
 
 
 def restored(path: str, row: str) -> KubernetesPodTrigger:
