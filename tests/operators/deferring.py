@@ -64,8 +64,8 @@ def row_of(kwargs: dict[str, Any]) -> str:
 
 def kwargs_of(row: str) -> dict[str, Any]:
     """The arguments in a row."""
-    kwargs: dict[str, Any] = deserialize(json.loads(row))
-    return kwargs
+    kwargs: Any = deserialize(json.loads(row))
+    return dict(kwargs)
 
 
 def restored(path: str, row: str) -> KubernetesPodTrigger:
