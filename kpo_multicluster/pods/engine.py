@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 # Bytes that may wait for the caller before a step is held back. A logger is slower than a busy container, and a kubelet
 # that is held back for long loses what it rotates meanwhile.
-_UNREAD_LIMIT = 16 * 2**20
+_UNREAD_LIMIT = 32 * 2**20
 # What each thing and each line takes beside its text.
 _OVERHEAD = 256
 # What was read is reported to the loop so much at a time: each report wakes its thread, which then fights for the GIL
