@@ -14,7 +14,8 @@ import pytest
 from kpo_multicluster.pods.xcom import SIDECAR_COMMAND, Reading, read_result, result_command
 
 SHELLS = [shell for shell in (["dash"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])]
-UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
+# A shell cannot trap what was ignored when it began, as it is in what a script runs in the background.
+UNSHARE = ["env", "--default-signal=INT", "unshare", "--user", "--map-root-user", "--mount"]
 OWN_PROCESSES = ["--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
