@@ -86,17 +86,23 @@ def waits(airflow: Airflow, cluster: EmbeddedCluster, dag_id: str, task_id: str)
     airflow.until(lambda: cluster.requests.counts()["watch"], f"{task_id} watched")
 
 
-def test_a_triggerer_that_is_killed_is_replaced(airflow: Airflow, cluster: EmbeddedCluster) -> None:
-    waits(airflow, cluster, "moved", "counts")
-    airflow.kill("triggerer")
-    assert running(cluster, "counts")
+def goes_on_elsewhere(airflow: Airflow, cluster: EmbeddedCluster, task_id: str) -> str:
+    """The log of a task whose triggerer is gone, and which another one has seen to its end."""
+    assert running(cluster, task_id)
     cluster.requests.reset()
     airflow.start_triggerer()
     airflow.until(lambda: cluster.requests.counts()["watch"], "the other triggerer watches")
     open_gate(cluster, airflow.home / "kubeconfig")
-    airflow.until(lambda: airflow.state("counts") in ("success", "failed"), "the task ends")
-    log = airflow.log("counts")
-    assert airflow.state("counts") == "success", log
+    airflow.until(lambda: airflow.state(task_id) in ("success", "failed"), "the task ends")
+    log = airflow.log(task_id)
+    assert airflow.state(task_id) == "success", log
+    return log
+
+
+def test_a_triggerer_that_is_killed_is_replaced(airflow: Airflow, cluster: EmbeddedCluster) -> None:
+    waits(airflow, cluster, "moved", "counts")
+    airflow.kill("triggerer")
+    log = goes_on_elsewhere(airflow, cluster, "counts")
     assert [int(number) for number in re.findall(r"\[base\] (\d+)", log)] == list(range(1, 201))
     cluster.wait_until(lambda pods: not pods)
 
@@ -108,14 +114,7 @@ def test_a_triggerer_that_is_stopped_leaves_its_log_to_the_next(airflow: Airflow
     waits(airflow, cluster, "live", "tells")
     airflow.until(lambda: told() == list(range(1, 101)), "the triggerer writes what there is")
     airflow.end("triggerer")
-    assert running(cluster, "tells")
-    cluster.requests.reset()
-    airflow.start_triggerer()
-    airflow.until(lambda: cluster.requests.counts()["watch"], "the other triggerer watches")
-    open_gate(cluster, airflow.home / "kubeconfig")
-    airflow.until(lambda: airflow.state("tells") in ("success", "failed"), "the task ends")
-    log = airflow.log("tells")
-    assert airflow.state("tells") == "success", log
+    log = goes_on_elsewhere(airflow, cluster, "tells")
     assert sorted(told()) == list(range(1, 201)), log
     assert log.count("goes on with this log where it was left") == 1
     cluster.wait_until(lambda pods: not pods)
