@@ -16,12 +16,15 @@ from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 from kpo_multicluster.pods.emitted import LogBatch
+from kpo_multicluster.pods.packed import PackedBatch, pack, unpack
 
 T = TypeVar("T")
 
 # Bytes that may wait for the caller before a step is held back. A logger is slower than a busy container, and a kubelet
 # that is held back for long loses what it rotates meanwhile.
 _UNREAD_LIMIT = 32 * 2**20
+# From here on lines wait compressed, so that of most logs some hundred megabytes find room.
+_PACKED_FROM = _UNREAD_LIMIT // 2
 # What each thing and each line takes beside its text.
 _OVERHEAD = 256
 # What was read is reported to the loop so much at a time: each report wakes its thread, which then fights for the GIL
@@ -82,6 +85,8 @@ class Engine:
         while self._unread >= _UNREAD_LIMIT:
             self._room.clear()
             await self._room.wait()
+        if self._unread >= _PACKED_FROM and isinstance(item, LogBatch):
+            item = pack(item)
         self._unread += _size(item)
         self._queue.put((self, item))
 
@@ -106,7 +111,7 @@ class Engine:
                 kind, item = self._queue.get()
                 if kind is self:
                     self._report_read(loop, _size(item))
-                    yield item
+                    yield unpack(item) if isinstance(item, PackedBatch) else item
                 elif kind is done:
                     finished = True
                     task: asyncio.Task[T] = item
@@ -214,6 +219,8 @@ class Engine:
 
 def _size(item: Any) -> int:
     """Bytes that it takes, roughly."""
+    if isinstance(item, PackedBatch):
+        return _OVERHEAD + len(item.data)
     lines = item.lines if isinstance(item, LogBatch) else ()
     return _OVERHEAD * (1 + len(lines)) + sum(len(line.text) for line in lines)
 
