@@ -19,7 +19,7 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent
 
 from kpo_multicluster.airflow_names import AirflowSkipException, TaskDeferred
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
-from kpo_multicluster.triggers.clusters import clusters, stored_cluster
+from kpo_multicluster.triggers.clusters import hub_of, stored_cluster
 from kpo_multicluster.triggers.killed import carried_through
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ class WorkerlessPodTrigger(BaseTrigger):
             return ended
         operator, context = self._operator, self._context
         stored = await self._in_thread(lambda: stored_cluster(operator._cluster_hook))
-        async with clusters().lease(stored) as hub:
+        async with hub_of(stored) as hub:
             # One credential for all that run on a cluster, rather than one for each.
             vars(operator._cluster_hook)["access"] = hub.api.access
             step = partial(operator.execute_async, context)

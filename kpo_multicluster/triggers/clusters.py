@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from asgiref.sync import sync_to_async
 
@@ -15,6 +15,7 @@ from kpo_multicluster.auth.diagnose import attach_findings
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.hooks.kubernetes import KubernetesHook
+from kpo_multicluster.triggers.leases import Leases
 
 if TYPE_CHECKING:
     from kpo_multicluster.pods.hub import PodHub
@@ -75,77 +76,39 @@ async def explain(error: KpoMulticlusterError, stored: Mapping[str, Any], hub: P
         await asyncio.to_thread(attach_findings, error, ref, hub.api.access)
 
 
-class _Cluster:
-    """A cluster in use, or being opened."""
+@contextlib.asynccontextmanager
+async def hub_of(stored: Mapping[str, Any]) -> AsyncIterator[PodHub]:
+    """The hub of a cluster, one for all triggers of this event loop that wait on it. A changed connection is another.
 
-    def __init__(self, hook: KubernetesHook) -> None:
-        self.users = 0
-        self.opening = asyncio.create_task(self._open(hook), name="open cluster")
+    Args:
+        stored: by `stored_cluster`.
 
-    @staticmethod
-    async def _open(hook: KubernetesHook) -> PodHub:
-        await asyncio.to_thread(import_module, _IMPORTED)
-        from kpo_multicluster.api.client import ApiClient
-        from kpo_multicluster.pods.hub import PodHub
-
-        return PodHub(ApiClient(await off_loop(lambda: hook.access)))
-
-    async def close(self) -> None:
-        self.opening.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await (await self.opening).api.close()
-
-
-class ClusterPool:
-    """The clusters in use on one event loop, by reference: a connection that was changed is another cluster."""
-
-    def __init__(self) -> None:
-        self._clusters: dict[ClusterRef, _Cluster] = {}
-        self._closing: set[asyncio.Task[None]] = set()
-
-    @contextlib.asynccontextmanager
-    async def lease(self, stored: Mapping[str, Any]) -> AsyncIterator[PodHub]:
-        """The hub of a cluster, which is closed when its last user is done.
-
-        Args:
-            stored: by `stored_cluster`.
-
-        Raises:
-            ConfigurationError: the reference, or the connection, cannot work here.
-            CredentialError: a credential could not be made.
-            ConnectError: a cloud cannot be reached.
-        """
-        hook = hook_of(stored)
-        # Only a connection has to be looked up.
-        ref = hook.cluster if hook.cluster is not None else await off_loop(lambda: hook.cluster_ref)
-        cluster = self._clusters.get(ref)
-        if cluster is None:
-            cluster = self._clusters[ref] = _Cluster(hook)
-        cluster.users += 1
-        try:
-            hub = await asyncio.shield(cluster.opening)
-            # What the cluster's first user learned. Tokens that are made later are not told: Airflow keeps each for as
-            # long as the process runs, and with a hundred of them a further one takes a tenth of a second to add.
-            await hook.credential_mask.tell_airflow_async()
-            yield hub
-        finally:
-            cluster.users -= 1
-            if not cluster.users:
-                if self._clusters.get(ref) is cluster:
-                    del self._clusters[ref]
-                await self._close(cluster)
-
-    async def _close(self, cluster: _Cluster) -> None:
-        closing = asyncio.create_task(cluster.close(), name="close cluster")
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
-        # A second cancellation must not leave connections open.
-        await asyncio.shield(closing)
+    Raises:
+        ConfigurationError: the reference, or the connection, cannot work here.
+        CredentialError: a credential could not be made.
+        ConnectError: a cloud cannot be reached.
+    """
+    hook = hook_of(stored)
+    # Only a connection has to be looked up.
+    ref = hook.cluster if hook.cluster is not None else await off_loop(lambda: hook.cluster_ref)
+    async with hubs.lease(ref, partial(_open, hook)) as hub:
+        # What the cluster's first user learned. Tokens that are made later are not told: Airflow keeps each for as
+        # long as the process runs, and with a hundred of them a further one takes a tenth of a second to add.
+        await hook.credential_mask.tell_airflow_async()
+        yield hub
 
 
-_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, ClusterPool] = WeakKeyDictionary()
+async def _open(hook: KubernetesHook) -> PodHub:
+    await asyncio.to_thread(import_module, _IMPORTED)
+    from kpo_multicluster.api.client import ApiClient
+    from kpo_multicluster.pods.hub import PodHub
+
+    return PodHub(ApiClient(await off_loop(lambda: hook.access)))
 
 
-def clusters() -> ClusterPool:
-    """The pool of the running event loop."""
-    return _pools.setdefault(asyncio.get_running_loop(), ClusterPool())
+async def _close(hub: PodHub) -> None:
+    await hub.api.close()
+
+
+# By reference.
+hubs: Final[Leases[PodHub]] = Leases(_close)

@@ -7,17 +7,18 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from contextlib import AbstractAsyncContextManager, aclosing
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.hooks.node_groups import NodeGroupWait, open_groups, until
 from kpo_multicluster.pods.failures import failure_to_json
-from kpo_multicluster.triggers.clusters import clusters, hook_of, off_loop
+from kpo_multicluster.triggers.clusters import hook_of, hub_of, off_loop
 from kpo_multicluster.triggers.killed import KILL_SECONDS, carried_through
+from kpo_multicluster.triggers.leases import Leases
 
 if TYPE_CHECKING:
     from kpo_multicluster.node_groups.lifecycle import NodeGroups
@@ -63,7 +64,7 @@ class NodeGroupTrigger(BaseTrigger):
             groups = await stack.enter_async_context(_groups_of(self.cluster))
             api = None
             if wait.see_nodes and not wait.gone:
-                api = (await stack.enter_async_context(clusters().lease(self.cluster))).api
+                api = (await stack.enter_async_context(hub_of(self.cluster))).api
             async with aclosing(until(groups, wait, api)) as reports:
                 async for report in reports:
                     level = logging.WARNING if report.warning else logging.INFO
@@ -92,31 +93,11 @@ class NodeGroupTrigger(BaseTrigger):
             self.log.info("The task was ended by a user. Node group %r is being deleted.", wait.name)
 
 
-class _Opened:
-    """The node groups of a cluster, being opened or in use."""
-
-    def __init__(self, cluster: Mapping[str, Any]) -> None:
-        self.users = 0
-        # Looks connections up, and imports a cloud's library.
-        opening = off_loop(lambda: open_groups(hook_of(cluster)))
-        self.groups: asyncio.Task[NodeGroups] = asyncio.create_task(opening, name="open node groups")
-
-
-_opened: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Opened]] = WeakKeyDictionary()
-
-
-@contextlib.asynccontextmanager
-async def _groups_of(cluster: Mapping[str, Any]) -> AsyncIterator[NodeGroups]:
+def _groups_of(cluster: Mapping[str, Any]) -> AbstractAsyncContextManager[NodeGroups]:
     """The node groups of a cluster, with one login for all triggers that are at them at the same time."""
-    opened, key = _opened.setdefault(asyncio.get_running_loop(), {}), json.dumps(cluster, sort_keys=True)
-    if key not in opened:
-        opened[key] = _Opened(cluster)
-    one = opened[key]
-    one.users += 1
-    try:
-        yield await asyncio.shield(one.groups)
-    finally:
-        one.users -= 1
-        if not one.users:
-            del opened[key]
-            one.groups.cancel()
+    # Looks connections up, and imports a cloud's library.
+    opened = partial(off_loop, lambda: open_groups(hook_of(cluster)))
+    return _groups.lease(json.dumps(cluster, sort_keys=True), opened)
+
+
+_groups: Final[Leases[NodeGroups]] = Leases()

@@ -20,7 +20,7 @@ from kpo_multicluster.pods.outcome import judge
 from kpo_multicluster.pods.record import RunOutcome, RunRecord
 from kpo_multicluster.pods.status import name_of
 from kpo_multicluster.pods.task_log import TaskLog
-from kpo_multicluster.triggers.clusters import clusters, explain
+from kpo_multicluster.triggers.clusters import explain, hub_of
 from kpo_multicluster.triggers.killed import carried_through
 from kpo_multicluster.triggers.turns import turns
 from kpo_multicluster.triggers.writing import written
@@ -87,7 +87,7 @@ class KubernetesPodTrigger(BaseTrigger):
         await turns().take()
         record = RunRecord.from_json(self.run_record)
         try:
-            async with clusters().lease(record.cluster) as hub:
+            async with hub_of(record.cluster) as hub:
                 from kpo_multicluster.pods.attend import attend
 
                 # All who waited for the same cluster to be opened come here in one moment.
@@ -153,7 +153,7 @@ class KubernetesPodTrigger(BaseTrigger):
 
     async def _delete(self, record: RunRecord) -> None:
         try:
-            async with clusters().lease(record.cluster) as hub:
+            async with hub_of(record.cluster) as hub:
                 from kpo_multicluster.pods.submission import delete_pod
 
                 await delete_pod(hub.api, dict(record.pod), grace_seconds=record.grace_seconds)

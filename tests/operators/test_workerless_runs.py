@@ -23,7 +23,7 @@ from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.operators.workerless import END_KEY
 from kpo_multicluster.operators.workerless_trigger import WorkerlessPodTrigger
 from kpo_multicluster.testing.cluster import EmbeddedCluster
-from kpo_multicluster.triggers.clusters import clusters
+from kpo_multicluster.triggers.clusters import hubs
 
 from .conftest import gone
 from .deferring import first_event, quiet
@@ -84,8 +84,8 @@ async def running(trigger: WorkerlessPodTrigger) -> AsyncIterator[asyncio.Task[A
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await asyncio.gather(*clusters()._closing)
-        assert not clusters()._clusters
+        await hubs.settle()
+        assert not hubs.keys
 
 
 def runs(cluster: EmbeddedCluster) -> bool:

@@ -17,7 +17,7 @@ from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import BadRequestError
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.testing.cluster import EmbeddedCluster
-from kpo_multicluster.triggers.clusters import clusters
+from kpo_multicluster.triggers.clusters import hubs
 from kpo_multicluster.triggers.pod import KubernetesPodTrigger
 
 from ..operators.conftest import FakeTaskInstance, cluster, config, context_of, embedded, lines, ref
@@ -141,9 +141,8 @@ async def running(*triggers: KubernetesPodTrigger) -> AsyncIterator[list[Running
         yield started
     finally:
         await asyncio.gather(*(each.end() for each in started), return_exceptions=True)
-        pool = clusters()
-        assert not pool._clusters
-        await asyncio.gather(*pool._closing)
+        assert not hubs.keys
+        await hubs.settle()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
