@@ -39,8 +39,9 @@ UPSTREAM: Final = Arm(
 )
 BY_HAND: Final = Arm("by-hand", "by hand", _OWN_ENVIRONMENT, "bench.by_hand:HandWrittenPod")
 RAW: Final = Arm("raw", "raw stream", _OWN_ENVIRONMENT, "bench.by_hand:RawStream")
+UNREAD: Final = Arm("unread", "pod whose log is not read", _OWN_ENVIRONMENT, "bench.by_hand:UnreadPod")
 BARE: Final = Arm("bare", "bare logger", _OWN_ENVIRONMENT, "bench.by_hand:BareLogger")
-ARMS: Final = (OURS, UPSTREAM, BY_HAND, RAW, BARE)
+ARMS: Final = (OURS, UPSTREAM, BY_HAND, RAW, UNREAD, BARE)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ STEPS: Final = (
     Step(SUPERVISED, HELLO, (UPSTREAM,)),
     Step(DAG_TEST, HELLO_XCOM, (UPSTREAM,)),
     Step(SUPERVISED, LINES, (OURS, UPSTREAM, BARE)),
-    Step(DAG_TEST, LINES, (OURS, UPSTREAM, RAW, BARE)),
+    Step(DAG_TEST, LINES, (OURS, UPSTREAM, RAW, UNREAD, BARE)),
     # Each run gives as many numbers as there are lines.
     Step(DAG_TEST, TICKING, (OURS, UPSTREAM, BY_HAND), rounds=3),
 )

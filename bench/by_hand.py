@@ -125,6 +125,13 @@ class RawStream(HandWrittenPod):
         self.counted = getattr(self, "counted", 0) + len(lines)
 
 
+class UnreadPod(HandWrittenPod):
+    """The same, but leaves the log alone: what the pod takes by itself."""
+
+    async def _read_log(self, session: aiohttp.ClientSession, path: str) -> None:
+        pass
+
+
 class BareLogger(HandWrittenPod):
     """Runs no pod: hands the lines to the task's logger."""
 

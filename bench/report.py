@@ -43,7 +43,7 @@ turn, each in a virtual environment of its own. Run it on your machine before yo
 - *`dag.test()`*: all tasks in one process. *Process of its own*: forked by Airflow's own supervisor for each task, as
   executors do it; a stand-in answers for Airflow's API server.
 - The *bare logger* is a task that hands the same lines to its logger, without a pod; the *raw stream* one that reads
-  them from a pod and only counts them.
+  them from a pod and only counts them. The *pod whose log is not read* shows what writing them takes by itself.
 - *Machine's*: the processor seconds of everything that ran meanwhile, such as the node, the API server and Airflow's
   supervisor. Shared by the machine's processors, they are the least time there can be.
 - Requests are those in the API server's audit log. Memory is what the kernel says of the task's process.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from bench.arms import BARE, BY_HAND, OURS, RAW, UPSTREAM, Arm
+from bench.arms import BARE, BY_HAND, OURS, RAW, UNREAD, UPSTREAM, Arm
 from bench.cases import HELLO, HELLO_XCOM, LINES, TICKING, Case
 from bench.measure import Measured, Results
 from bench.spread import Spread, percentile
@@ -107,7 +107,7 @@ def _process(results: Results) -> str:
 
 def _lines(results: Results) -> str:
     rows = []
-    for mode, arms in ((DAG_TEST, (OURS, UPSTREAM, BARE, RAW)), (SUPERVISED, (OURS, UPSTREAM, BARE))):
+    for mode, arms in ((DAG_TEST, (OURS, UPSTREAM, BARE, RAW, UNREAD)), (SUPERVISED, (OURS, UPSTREAM, BARE))):
         bare = _seconds(results, mode, LINES, BARE)
         for arm in arms:
             runs, seconds = results.of(mode, LINES, arm), _seconds(results, mode, LINES, arm)
