@@ -81,7 +81,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, 
     return rows
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 def test_airflow_providers_lists_it_all(capsys: pytest.CaptureFixture[str]) -> None:
     info, name = get_provider_info(), "kpo-multicluster"
     (listed,) = (row for row in told(capsys, "list") if row["package_name"] == name)

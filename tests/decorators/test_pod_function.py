@@ -261,8 +261,8 @@ def test_a_line_is_seen_when_it_is_printed_and_a_deletion_ends_it(
     def f() -> None:
         import time
 
-        print("it has begun")
         try:
+            print("it has begun")
             time.sleep(300)
         finally:
             print("cleaned up")
