@@ -245,11 +245,15 @@ class LogFollower:
         while True:
             if unchecked >= _ROTATED_BYTES and not await parts.comes(within_seconds=_SILENT_SECONDS):
                 if await self._has_newer(previous=previous):
+                    self._reader.file_ended(surely=False)
                     return False
                 unchecked = 0
             chunk = await parts.next()
             if not chunk:
-                return unchecked < _ROTATED_BYTES or not await self._has_newer(previous=previous)
+                if unchecked < _ROTATED_BYTES or not await self._has_newer(previous=previous):
+                    return True
+                self._reader.file_ended(surely=True)
+                return False
             self.progress += 1
             self.heard_at = asyncio.get_running_loop().time()
             self._refusals = 0

@@ -3,7 +3,8 @@
 The log is read with `timestamps=true`: each line starts with the time its first piece was written, in RFC 3339 with
 nanoseconds. What the cursor must live with, seen on real kubelets: `sinceTime` is cut to whole seconds and inclusive;
 timestamps are not monotone between stdout and stderr; a line over 16 KiB is stored in pieces with a timestamp each, so
-that one resumed in its middle comes back without its head and without a timestamp; a rotated file forgets old lines.
+that one resumed in its middle comes back without its head and without a timestamp; a rotated file forgets old lines,
+and one that is rotated in the middle of a line has its first piece only, and the next file the rest as its first line.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Any, NamedTuple
 
 _SECOND = 1_000_000_000
 _SECOND_LENGTH = len("2026-03-01T12:00:00")
+# A kubelet looks for logs to rotate every 10 s, or as often as it is told to, but no more often than this
+# (`containerLogMonitorInterval`): two lines that are closer are in the same file, or in one and the next.
+_ROTATION_NANOSECONDS = 3 * _SECOND
 
 
 class LogLine(NamedTuple):
@@ -123,6 +127,10 @@ class LogReader:
         self._after: str | None = None
         self._skipping = False
         self._held: list[LogLine] = []
+        # What a stream before left of a line; and, since the last line was given out, whether one gave all of its file,
+        # surely, and whether there was nothing left of what was seen.
+        self._head: LogLine | None = None
+        self._file_ended = self._surely = self._rotated = False
         self.notice: str | None = None
 
     @property
@@ -141,6 +149,10 @@ class LogReader:
         if restart != self._restart:
             self._last, self._since, self._recent, self._restart = None, None, {}, restart
             self.first = self._newest = None
+            self._on_track()
+        elif self._rest and self._head is None and not self._skipping and self._after is None:
+            (head,) = self._parse(self._rest)
+            self._head = head if head.stamp and head.text else None
         self._rest = b""
         self._held = []
         cursor = self.cursor
@@ -151,6 +163,14 @@ class LogReader:
         if cursor is not None:
             params["sinceTime"] = cursor.since_time
         return params
+
+    def file_ended(self, *, surely: bool) -> None:
+        """Says that the stream gave all of the file it was reading, although the log goes on: it was rotated.
+
+        Args:
+            surely: whether that is known, not just likely.
+        """
+        self._file_ended, self._surely = True, surely
 
     def belongs_to(self, restart: int) -> None:
         """Says that what was read is of another restart than the one given to `resume`."""
@@ -172,7 +192,12 @@ class LogReader:
         self._rest = b""
         if self._held:
             # The log is shorter than what was seen of it: it was rotated away. Go on after the last line.
-            lines = self._rotated() + lines
+            lines = self._lost_track() + lines
+        if self._rotated:
+            self._tell_of_rotation()
+        if self._head is not None:
+            lines = [self._head._replace(stamp=None), *lines]
+        self._on_track()
         return lines
 
     def _parse(self, complete: bytes) -> list[LogLine]:
@@ -200,9 +225,17 @@ class LogReader:
             lines = self._skip_seen(lines)
         elif self._after is not None:
             lines = self._drop_old(lines)
+        elif self._head is not None and lines:
+            lines = self._continued(lines)
         if lines:
             self._count(lines)
+            self._on_track()
         return lines
+
+    def _on_track(self) -> None:
+        """The present file has all that comes next."""
+        self._head = None
+        self._file_ended = self._surely = self._rotated = False
 
     def _skip_seen(self, lines: list[LogLine]) -> list[LogLine]:
         """Holds back as many timestamped lines as were seen, then checks that the last of them is the one left at."""
@@ -215,31 +248,34 @@ class LogReader:
                 continue
             if line.stamp >= unseen or (not self._held and self._newest is not None and line.stamp > self._newest):
                 # Were anything of what was seen still there, it would come first.
-                return self._rotated() + self._drop_old(lines[position:])
+                return self._lost_track() + self._drop_old(lines[position:])
             self._held.append(line)
             if len(self._held) == self._skip:
                 rest = lines[position + 1 :]
                 if line.stamp != self._last:
-                    return self._rotated() + self._drop_old(rest)
+                    return self._lost_track() + self._drop_old(rest)
                 self._skipping = False
+                self._on_track()
                 self._recent = _by_second(self._held)
+                # A cursor from outside tells only the last, which need not be the newest.
+                self._newest = max(self._newest or "", *(held.stamp or "" for held in self._held))
                 self._held = []
                 return rest
         return []
 
-    def _rotated(self) -> list[LogLine]:
+    def _lost_track(self) -> list[LogLine]:
+        """Gives up looking for all of what was seen, and gives what of it turns out to be new."""
         self._skipping = False
         held, self._held, self._recent = self._held, [], {}
         left_at = max((at for at, line in enumerate(held) if line.stamp == self._last), default=None)
         if left_at is not None:
             # Older lines were rotated away, but the one left at was not, and with it nothing that follows it.
+            self._on_track()
             self._remember(held[: left_at + 1])
             return held[left_at + 1 :]
-        self._after = self._last
-        self.notice = (
-            "The log was rotated before all of it was read: lines written in between may be missing. "
-            "Raise the kubelet's containerLogMaxSize if this recurs."
-        )
+        self._rotated = True
+        if not self._surely:
+            self._after = self._last
         return self._drop_old(held)
 
     def _drop_old(self, lines: list[LogLine]) -> list[LogLine]:
@@ -248,9 +284,34 @@ class LogReader:
             if self._after is None or (line.stamp is not None and line.stamp > self._after):
                 self._after = None
                 self._remember(lines[:position])
-                return lines[position:]
+                return self._continued(lines[position:])
         self._remember(lines)
         return []
+
+    def _continued(self, lines: list[LogLine]) -> list[LogLine]:
+        """What comes after all that was seen, with the head of its first line if that is in the file before."""
+        (head, self._head), (rotated, self._rotated) = (self._head, None), (self._rotated, False)
+        first = lines[0]
+        if rotated and not (self._surely and self._follows_closely(first, head)):
+            self._tell_of_rotation()
+        if head is None or first.stamp == head.stamp:
+            return lines
+        if self._file_ended:
+            return [first._replace(text=head.text + first.text), *lines[1:]]
+        # A stream that was cut may have left any part of a line. Without a time, it is none of this file's lines.
+        return [head._replace(stamp=None), *lines]
+
+    def _follows_closely(self, line: LogLine, head: LogLine | None) -> bool:
+        """Whether no file was rotated away between what was seen last and this line."""
+        before = self._last if head is None else head.stamp
+        after = line.timestamp
+        return after is not None and before is not None and after - _nanoseconds(before) < _ROTATION_NANOSECONDS
+
+    def _tell_of_rotation(self) -> None:
+        self.notice = (
+            "The log was rotated before all of it was read: lines written in between may be missing. "
+            "Raise the kubelet's containerLogMaxSize if this recurs."
+        )
 
     def _remember(self, lines: list[LogLine]) -> None:
         """Counts lines, save those that are older than all that is asked for again, late ones of the other output."""

@@ -55,6 +55,7 @@ class ScriptedNode:
         self._script = script
         self._tasks: list[asyncio.Future[None]] = []
         self._states: dict[str, Pod] = {}
+        # Each with its end, which only a piece of a line lacks.
         self._lines: list[tuple[int, str]] = []
         self._written = asyncio.Condition()
         self._files = [0]
@@ -83,12 +84,18 @@ class ScriptedNode:
     async def write(self, *lines: str) -> None:
         """Adds to the log."""
         async with self._written:
-            self._lines += [(time.time_ns(), line) for line in lines]
+            self._lines += [(time.time_ns(), f"{line}\n") for line in lines]
             self._written.notify_all()
 
-    async def rotate(self) -> None:
-        """Begins a new file: what is in the old one reaches only the streams that are open, and nothing new does."""
+    async def rotate(self, *, torn: str = "") -> None:
+        """Begins a new file: what is in the old one reaches only the streams that are open, and nothing new does.
+
+        Args:
+            torn: the first piece of a line, with which the old file ends; what is written next is the rest.
+        """
         async with self._written:
+            if torn:
+                self._lines.append((time.time_ns(), torn))
             self._files.append(len(self._lines))
             self._written.notify_all()
 
@@ -148,7 +155,7 @@ class ScriptedNode:
                 stamp, line = self._lines[given]
                 given += 1
                 if stamp >= since:
-                    yield f"{_rfc3339(stamp)} {line}\n".encode()
+                    yield f"{_rfc3339(stamp)} {line}".encode()
             if not options.follow or "terminated" in self._states.get(container, {}) or len(self._closed) > closed:
                 return
             async with self._written:

@@ -162,6 +162,82 @@ def test_rotation_that_leaves_less_than_was_seen() -> None:
     assert [line.text for line in reader.end()] == ["new"]
 
 
+@pytest.mark.parametrize("seed", range(200))
+def test_a_log_that_is_rotated_anywhere_is_read_on_in_the_next_file(seed: int) -> None:
+    rng = random.Random(seed)
+    entries = random_log(rng)
+    at = rng.randrange(1, len(entries) + 1)
+    # The last line is known by its time, which is that of no other: a runtime takes it anew for each.
+    taken = {entry.stamp for entry in entries[:at]}
+    shift = next(shift for shift in range(1000) if not any(entry.stamp + shift in taken for entry in entries[at:]))
+    files = entries[:at], [entry._replace(stamp=entry.stamp + shift) for entry in entries[at:]]
+    reader, seen = LogReader(), []
+    reader.resume()
+    for chunk in chunks(serve(files[0]), rng):
+        seen += reader.feed(chunk)
+    reader.file_ended(surely=True)
+    for part in range(3):
+        # The last stream of these comes to its end, the others are cut.
+        data = serve(files[1], since_of(dict(reader.resume())))
+        for chunk in chunks(data if part == 2 else data[: rng.randrange(len(data) + 1)], rng):
+            seen += reader.feed(chunk)
+    seen += reader.end()
+    assert [line.text for line in seen] == lines_of(entries)
+    # A line's time is that of its first piece.
+    starts = [entry.stamp for at, entry in enumerate(files[0]) if at == 0 or files[0][at - 1].full]
+    if not files[1] or files[1][0].stamp - starts[-1] < 3 * SECOND:
+        assert reader.notice is None
+
+
+TORN = Entry(START * SECOND + 50, "his", full=False)
+REST = Entry(START * SECOND + 60, "tory")
+
+
+@pytest.mark.parametrize("surely", [True, False])
+def test_a_line_that_is_torn_by_a_rotation_is_joined(surely: bool) -> None:
+    reader = LogReader()
+    reader.resume()
+    reader.feed(serve([Entry(START * SECOND, "old"), TORN]))
+    reader.file_ended(surely=surely)
+    reader.resume()
+    given = reader.feed(serve([REST, Entry(START * SECOND + 70, "new")]))
+    assert [line.text for line in given] == ["history", "new"]
+    assert (reader.notice is None) == surely
+    # The cursor is of what the present file has.
+    params = dict(reader.resume())
+    more = [REST, Entry(START * SECOND + 70, "new"), Entry(START * SECOND + 80, "newer")]
+    assert [line.text for line in reader.feed(serve(more, since_of(params)))] == ["newer"]
+
+
+def test_what_a_cut_left_of_a_line_before_a_rotation_is_given_by_itself() -> None:
+    reader = LogReader()
+    reader.resume()
+    reader.feed(serve([Entry(START * SECOND, "old"), TORN]))
+    reader.resume()
+    given = reader.feed(serve([Entry(START * SECOND + 70, "new")]))
+    assert [line.text for line in given] == ["his", "new"]
+    assert reader.notice is not None
+
+
+def test_what_a_cut_left_of_a_line_is_given_at_the_end_if_no_more_comes() -> None:
+    reader = LogReader()
+    reader.resume()
+    reader.feed(serve([Entry(START * SECOND, "old"), TORN]))
+    reader.resume()
+    assert [line.text for line in reader.end()] == ["his"]
+    assert reader.end() == []
+
+
+def test_a_file_that_was_rotated_away_unseen_is_told() -> None:
+    reader = LogReader()
+    reader.resume()
+    reader.feed(serve([Entry(START * SECOND, "old")]))
+    reader.file_ended(surely=True)
+    reader.resume()
+    reader.feed(serve([Entry((START + 3) * SECOND, "new")]))
+    assert reader.notice is not None
+
+
 def test_a_restarted_container_has_a_log_of_its_own() -> None:
     reader = LogReader()
     reader.resume(restart=0)
