@@ -56,6 +56,7 @@ lock: $(UV) ## Rewrite the locked versions in requirements/
 	$(LOCK) --python-version 3.10 --group browser --constraints requirements/dev.txt --output-file requirements/browser.txt pyproject.toml
 	$(LOCK) --python-version 3.11 --group upstream --excludes requirements/upstream-excludes.txt --output-file requirements/upstream.txt pyproject.toml
 	$(LOCK) --python-version 3.10 --group test --resolution lowest-direct --exclude-newer $(LOWEST_AIRFLOW_DATE) $(LATER:%=--exclude-newer-package %=false) --output-file requirements/matrix-low.txt pyproject.toml
+	$(LOCK) --python-version 3.10 --group test --group amazon --constraints requirements/matrix-middle-constraints.txt --output-file requirements/matrix-middle.txt pyproject.toml
 
 # An exported KUBECONFIG leads to who knows what: only one that is given here is used.
 .PHONY: demo
@@ -84,7 +85,7 @@ test-upstream: .venv-upstream/.complete ## Compare with the upstream operator, o
 	.venv-upstream/bin/pytest $(SHARED) $(PYTEST_ARGS) tests/parity tests/auth tests/pods tests/operators
 
 .PHONY: test-matrix
-test-matrix: $(UV) ## Test on the lowest and the highest versions that are supported, on Pythons that are there
+test-matrix: $(UV) ## Test on the lowest and the highest versions that are supported and between, on Pythons that are there
 	@.uv/bin/python -m tests.matrix $(SHARED) $(PYTEST_ARGS)
 
 .PHONY: bench
