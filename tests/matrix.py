@@ -1,4 +1,4 @@
-"""The command behind `make test-matrix`: the suite on the lowest versions that are supported, the highest, and between."""
+"""The command behind `make test-matrix`: the suite on the lowest supported versions, on the highest, and between."""
 
 from __future__ import annotations
 

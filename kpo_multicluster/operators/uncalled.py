@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NoReturn
 
 from kpo_multicluster.errors import ConfigurationError, ExecError
 from kpo_multicluster.operators.objects import as_pod
-from kpo_multicluster.operators.workerless import WorkerlessSteps
+from kpo_multicluster.operators.workerless.steps import WorkerlessSteps
 from kpo_multicluster.raised import airflow_errors, as_airflow
 from kpo_multicluster.utils.pod_manager import NO_POD_MANAGER
 

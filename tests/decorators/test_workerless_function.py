@@ -14,7 +14,7 @@ from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 
 from kpo_multicluster.airflow_names import STARTS_IN_TRIGGERER
 from kpo_multicluster.decorators.pod import pod_task
-from kpo_multicluster.operators import workerless
+from kpo_multicluster.operators.workerless import steps
 from kpo_multicluster.testing import EmbeddedCluster
 
 from ..operators.conftest import gone, quiet
@@ -28,8 +28,8 @@ Where = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def _seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = workerless.task_of
-    monkeypatch.setattr(workerless, "task_of", lambda *of: quiet(made(*of)))
+    made = steps.task_of
+    monkeypatch.setattr(steps, "task_of", lambda *of: quiet(made(*of)))
 
 
 def ended(operator: Any, ti: TriggererSide, **context: Any) -> Any:

@@ -18,8 +18,8 @@ from kpo_multicluster.cluster import kubeconfig
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.operators.eks import EksPodOperator
 from kpo_multicluster.operators.pod import KubernetesPodOperator
-from kpo_multicluster.operators.workerless import task_of
-from kpo_multicluster.operators.workerless_arguments import Result
+from kpo_multicluster.operators.workerless.arguments import Result
+from kpo_multicluster.operators.workerless.steps import task_of
 from kpo_multicluster.secret import Secret
 
 from .triggering import row_of, stored_dag

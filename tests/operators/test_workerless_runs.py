@@ -18,10 +18,10 @@ from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccess
 
 from kpo_multicluster.airflow_names import STARTS_IN_TRIGGERER
 from kpo_multicluster.cluster import ClusterRef, kubeconfig
-from kpo_multicluster.operators import workerless as operators
 from kpo_multicluster.operators.pod import KubernetesPodOperator
-from kpo_multicluster.operators.workerless import END_KEY
-from kpo_multicluster.operators.workerless_trigger import WorkerlessPodTrigger
+from kpo_multicluster.operators.workerless import steps
+from kpo_multicluster.operators.workerless.steps import END_KEY
+from kpo_multicluster.operators.workerless.trigger import WorkerlessPodTrigger
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 from kpo_multicluster.triggers.clusters import hubs
 
@@ -57,8 +57,8 @@ class Workerless:
 
 @pytest.fixture
 def workerless(ref: ClusterRef, cluster: EmbeddedCluster, monkeypatch: pytest.MonkeyPatch) -> Workerless:
-    made = operators.task_of
-    monkeypatch.setattr(operators, "task_of", lambda *of: quiet(made(*of)))
+    made = steps.task_of
+    monkeypatch.setattr(steps, "task_of", lambda *of: quiet(made(*of)))
     return Workerless(ref)
 
 

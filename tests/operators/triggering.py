@@ -13,7 +13,7 @@ from airflow.sdk import DAG
 from airflow.serialization import serialized_objects
 
 from kpo_multicluster.operators.pod import KubernetesPodOperator
-from kpo_multicluster.operators.workerless_trigger import WorkerlessPodTrigger
+from kpo_multicluster.operators.workerless.trigger import WorkerlessPodTrigger
 
 from .conftest import FakeTaskInstance
 from .deferring import smart_decode_trigger_kwargs

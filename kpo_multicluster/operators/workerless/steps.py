@@ -1,4 +1,4 @@
-"""Workerless runs: Airflow starts the task in the triggerer and ends it there (`workerless_trigger`), without a worker.
+"""Workerless runs: Airflow starts the task in the triggerer and ends it there (`trigger`), without a worker.
 
 What such a run does is what a deferred one does, by the same steps. Here is what a DAG stores of the task for that, and
 how its end survives the triggerer.
@@ -17,8 +17,8 @@ from kpo_multicluster.errors import ConfigurationError, XComError
 from kpo_multicluster.operators.deferral import DeferredSteps
 from kpo_multicluster.operators.enums import OnKillAction
 from kpo_multicluster.operators.objects import as_pod
-from kpo_multicluster.operators.workerless_arguments import named, path_of, read, written
-from kpo_multicluster.operators.workerless_checks import check_dag, check_workerless, refuse_mapped
+from kpo_multicluster.operators.workerless.arguments import named, path_of, read, written
+from kpo_multicluster.operators.workerless.checks import check_dag, check_workerless, refuse_mapped
 from kpo_multicluster.operators.xcom import push_result
 from kpo_multicluster.pods.status import termination
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import StartTriggerArgs
 
 _VERSION: Final = 1
-_TRIGGER: Final = "kpo_multicluster.operators.workerless_trigger.WorkerlessPodTrigger"
+_TRIGGER: Final = "kpo_multicluster.operators.workerless.trigger.WorkerlessPodTrigger"
 # Of all tasks, those arguments that matter to a run; the others are between Airflow and the DAG.
 _OF_AIRFLOW: Final = frozenset({"do_xcom_push", "multiple_outputs", "execution_timeout", "retries"})
 # Said by others of the same meaning, or by the trigger itself.

@@ -9,7 +9,7 @@ from typing import Any, Final
 from kpo_multicluster.airflow_names import STARTS_IN_TRIGGERER, airflow_version, redact
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
-from kpo_multicluster.operators.workerless_arguments import path_of
+from kpo_multicluster.operators.workerless.arguments import path_of
 
 # Attributes of an Airflow task: the argument's name, what it is when nothing was given, and why it cannot be had.
 _CONCURRENCY: Final = "Airflow counts only what workers run"

@@ -138,8 +138,8 @@ class WorkerlessPodTrigger(BaseTrigger):
             return self._prepared() if self._operator is None else None
 
     def _prepared(self) -> TriggerEvent | None:
-        from kpo_multicluster.operators.workerless import END_KEY, End, task_of
-        from kpo_multicluster.operators.workerless_ti import TriggererTaskInstance, context_in_triggerer
+        from kpo_multicluster.operators.workerless.steps import END_KEY, End, task_of
+        from kpo_multicluster.operators.workerless.task_instance import TriggererTaskInstance, context_in_triggerer
 
         given, of_airflow = self._context, self.task_instance
         if given is None or of_airflow is None:
