@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,4 +25,7 @@ async def written(write: Callable[[Any], None], item: Any) -> None:
         await asyncio.wait({writing})
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in one"
+        if sys.version_info >= (3, 11):
+            # Still the same cancellation: counted twice, a time limit would not know its own.
+            task.uncancel()
         task.cancel()
