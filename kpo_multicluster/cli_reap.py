@@ -9,11 +9,12 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kpo_multicluster.cli_cluster import airflow_imports, asks_airflow, ref_of
 from kpo_multicluster.doctor.command import add_cluster
-from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 
 if TYPE_CHECKING:
     from kpo_multicluster.auth.connections import Connections
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="runs",
         metavar="DAG/RUN",
-        help="what was made for this run, as it has ended; may be repeated",
+        help="what was made for this run, as it has ended, unless Airflow tells otherwise; may be repeated",
     )
     parser.add_argument("--delete", action="store_true", help="remove it; otherwise only tell")
     parser.add_argument("--wait", action="store_true", help="with --delete: until the node groups are gone")
@@ -88,6 +89,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigurationError("--wait goes with --delete.")
     if (arguments.airflow_url is None) != (arguments.airflow_token is None):
         raise ConfigurationError("--airflow-url and --airflow-token go together.")
+    for run in arguments.runs:
+        if not all(run.partition("/")):
+            raise ConfigurationError(f"--run takes the ids of a DAG and of its run, as in my_dag/my_run, not {run!r}.")
 
 
 def _airflow(arguments: argparse.Namespace) -> AirflowApi | None:
@@ -145,10 +149,17 @@ async def _reap(arguments: argparse.Namespace, place: Place, airflow: AirflowApi
         return {} if airflow is None else await asyncio.to_thread(airflow.states, runs)
 
     found = await reap(place, rule, states=states, delete=arguments.delete)
-    if arguments.wait and place.groups is not None:
-        names = [one.what.name for one in found.judged if one.removed and one.what.kind == KIND]
-        await asyncio.gather(*(place.groups.until_gone(Change("delete", name)) for name in names))
-    return found
+    if not arguments.wait or place.groups is None:
+        return found
+    names = [one.what.name for one in found.judged if one.removed and one.what.kind == KIND]
+    waits = (place.groups.until_gone(Change("delete", name)) for name in names)
+    ends = await asyncio.gather(*waits, return_exceptions=True)
+    for error in ends:
+        if error is not None and not isinstance(error, KpoMulticlusterError):
+            raise error
+    # One that does not go keeps neither the others from being waited for nor all from being told of.
+    stuck = [error for error in ends if isinstance(error, KpoMulticlusterError)]
+    return replace(found, troubles=(*found.troubles, *stuck))
 
 
 def _tell(found: Reaped, place: Place, *, as_json: bool) -> None:

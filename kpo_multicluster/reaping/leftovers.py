@@ -77,10 +77,10 @@ class ReapRule:
             state: of its run.
             now: Unix time in seconds.
         """
-        if one.run is not None and not one.kept and (one.run in self.ended_runs or state is RunState.ENDED):
-            return f"its run {one.run} has ended"
         if state is RunState.UNDER_WAY:
             return None
+        if one.run is not None and not one.kept and (one.run in self.ended_runs or state is RunState.ENDED):
+            return f"its run {one.run} has ended"
         if one.expires_at is not None and one.expires_at <= now:
             return f"its time ended {span(now - one.expires_at)} ago"
         age = now - one.created_at

@@ -16,6 +16,7 @@ from kpo_multicluster.errors import ConnectError
 from kpo_multicluster.node_groups.group import Change
 from kpo_multicluster.reaping.leftovers import Judged, Leftover, ReapRule, RunState
 from kpo_multicluster.reaping.reap import Place, Reaped, reap
+from kpo_multicluster.testing.clouds.node_groups import ChangeKind, Trouble
 
 from .conftest import CLIENT, LIMIT_SECONDS, SECRET, Bed
 
@@ -56,6 +57,7 @@ def leftover(**given: Any) -> Leftover:
         ({"run": None}, ReapRule(), RunState.UNKNOWN, None),
         # Whatever else is the case.
         ({"expires_at": NOW - 7200}, ReapRule(older_than_seconds=1), RunState.UNDER_WAY, None),
+        ({}, ReapRule(ended_runs={"d/1"}), RunState.UNDER_WAY, None),
         # Kept on purpose.
         ({"kept": True}, ReapRule(), RunState.ENDED, None),
         ({"kept": True}, ReapRule(older_than_seconds=3000), RunState.ENDED, "it is 60 min old"),
@@ -229,6 +231,26 @@ def test_the_command_fails_when_something_stays(eks_bed: Bed, monkeypatch: pytes
     eks_bed.fake.faults.refuse("GET .*/node-groups", 403, "AccessDeniedException", "you may not look")
     assert main(command) == 1
     assert "you may not look" in output()[1]
+
+
+@pytest.mark.parametrize("bed", ["eks"], indirect=True)
+def test_the_command_tells_all_though_one_of_them_does_not_go(bed: Bed, arguments: list[str], output: Output) -> None:
+    asyncio.run(three(bed))
+    bed.fake.node_groups.fail_next(ChangeKind.DELETE, Trouble("Ec2SecurityGroupDeletionFailure", "it is in use"))
+
+    assert main([*arguments, "--run", "d/r1", "--run", "d/r2", "--delete", "--wait", "--json"]) == 1
+    told, warned = output()
+    assert {one["name"]: one["removed"] for one in json.loads(told)} == {"one": True, "two": True}
+    assert "will not go" in warned
+    assert "it is in use" in warned
+    # The other was waited for all the same.
+    assert sum(bed.emulated(name) is None for name in ("one", "two")) == 1
+
+
+@pytest.mark.parametrize("run", ["manual__2026-01-01", "/manual__2026-01-01", "my_dag/", ""])
+def test_a_run_that_is_none(run: str, output: Output) -> None:
+    assert main(["reap", "--eks", "ml", "--run", run]) == 2
+    assert "as in my_dag/my_run" in output()[1]
 
 
 @pytest.mark.parametrize("span", ["6", "six hours", "-1h", ""])
