@@ -92,9 +92,6 @@ async def hub_of(stored: Mapping[str, Any]) -> AsyncIterator[PodHub]:
     # Only a connection has to be looked up.
     ref = hook.cluster if hook.cluster is not None else await off_loop(lambda: hook.cluster_ref)
     async with hubs.lease(ref, partial(_open, hook)) as hub:
-        # What the cluster's first user learned. Tokens that are made later are not told: Airflow keeps each for as
-        # long as the process runs, and with a hundred of them a further one takes a tenth of a second to add.
-        await hook.credential_mask.tell_airflow_async()
         yield hub
 
 
@@ -103,7 +100,11 @@ async def _open(hook: KubernetesHook) -> PodHub:
     from kpo_multicluster.api.client import ApiClient
     from kpo_multicluster.pods.hub import PodHub
 
-    return PodHub(ApiClient(await off_loop(lambda: hook.access)))
+    access = await off_loop(lambda: hook.access)
+    # Here, as who has it opened may leave before it is. Tokens that are made later are not told: Airflow keeps each for
+    # as long as the process runs, and with a hundred of them a further one takes a tenth of a second to add.
+    await hook.credential_mask.tell_airflow_async()
+    return PodHub(ApiClient(access))
 
 
 async def _close(hub: PodHub) -> None:

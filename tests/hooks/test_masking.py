@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -22,6 +23,7 @@ from kpo_multicluster.cluster import token
 from kpo_multicluster.hooks.kubernetes import KubernetesHook
 from kpo_multicluster.hooks.masking import CredentialMask
 from kpo_multicluster.testing.cluster import EmbeddedCluster
+from kpo_multicluster.triggers.clusters import hub_of, stored_cluster
 
 
 class Supervisor:
@@ -109,6 +111,26 @@ async def test_what_nobody_asks_for_does_not_gather(supervisor: Supervisor) -> N
     await mask.tell_airflow_async()
     assert len(supervisor.told) < 100
     assert supervisor.told[-1] == "numbered-token-1000"
+
+
+async def test_what_a_triggerer_opens_is_told_though_who_asked_for_it_has_left(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_TOKEN", "hunter2-hunter2")
+    stored = stored_cluster(KubernetesHook(cluster=token("https://127.0.0.1:1", token="env:THE_TOKEN")))
+
+    async def use() -> None:
+        async with hub_of(stored) as hub:
+            assert hub.api.access.tokens is not None
+
+    first, second = asyncio.create_task(use()), asyncio.create_task(use())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait({first})
+    assert first.cancelled()
+    await second
+    assert supervisor.told == ["hunter2-hunter2"]
 
 
 def test_keys_and_passwords(supervisor: Supervisor) -> None:
