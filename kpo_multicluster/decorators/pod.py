@@ -103,8 +103,8 @@ class PodFunctionOperator(DecoratedPodOperator, FunctionInPod):
             **super()._made_anew_with(),
             "function": asdict(self._function),
             "of_context": sorted(self._of_context()),
-            "op_args": list(self.op_args),
-            "op_kwargs": dict(self.op_kwargs),
+            "op_args": self.op_args,
+            "op_kwargs": self.op_kwargs,
             "python": self.python,
             "serializer": self.serializer,
         }

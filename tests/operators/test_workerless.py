@@ -16,7 +16,9 @@ from kpo_multicluster.airflow_names import STARTS_IN_TRIGGERER
 from kpo_multicluster.callbacks import KubernetesPodOperatorCallback
 from kpo_multicluster.cluster import kubeconfig
 from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.node_groups.spec import GkeNodes, Gpu, NodeGroupSpec
 from kpo_multicluster.operators.eks import EksPodOperator
+from kpo_multicluster.operators.gpu_nodes import gpu_nodes
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.operators.workerless.arguments import Result
 from kpo_multicluster.operators.workerless.steps import task_of
@@ -42,13 +44,21 @@ class Counting(KubernetesPodOperatorCallback):
     """As a module that is installed would have it."""
 
 
+class OfATeam(KubernetesPodOperator):
+    """As a module that is installed would have it: with arguments that it passes on, changed or made by itself."""
+
+    def __init__(self, *, team: str, name: str, **kwargs: Any) -> None:
+        super().__init__(name=f"{team}-{name}", image=f"{team}:1", labels={"team": team}, **kwargs)
+        self.team = team
+
+
 def shouted(text: str, _container: str) -> str:
     return text.upper()
 
 
 def make(kind: Any = KubernetesPodOperator, **arguments: Any) -> Any:
-    given = {"task_id": "task", "image": "alpine:3", "cluster": kubeconfig("/config"), "workerless": True}
-    return kind(**{**given, **arguments})
+    given = {"task_id": "task", "image": "alpine:3", "cluster": kubeconfig("/config"), "workerless": True, **arguments}
+    return kind(**{name: given[name] for name in given if not (kind is OfATeam and name == "image")})
 
 
 def anew(operator: Any) -> Any:
@@ -97,6 +107,39 @@ def test_the_operators_of_clouds() -> None:
     found = anew(operator)
     assert type(found) is EksPodOperator
     assert (found.cluster_name, found.region, found.name) == ("gpu", "eu-west-1", "p")
+
+
+def test_an_argument_that_is_none_on_purpose() -> None:
+    with DAG("dag", schedule=None, default_args={"sidecar_drain_seconds": None}):
+        plain = make(kubernetes_conn_id=None, cluster=None)
+        cloud = make(EksPodOperator, task_id="eks", cluster_name="gpu", region="r", cluster=None, aws_conn_id=None)
+    # Else a connection would be looked up that the DAG does not want.
+    assert (anew(plain).kubernetes_conn_id, anew(plain).sidecar_drain_seconds) == (None, None)
+    assert anew(cloud).aws_conn_id is None
+
+
+def test_a_class_that_passes_on_arguments_of_its_own() -> None:
+    with DAG("dag", schedule=None, default_args={"namespace": "ml", "image": "other:1"}):
+        operator = make(OfATeam, team="a", name="{{ ds }}", get_logs=False)
+    found = anew(operator)
+    assert (type(found), found.team, found.image, found.labels) == (OfATeam, "a", "a:1", {"team": "a"})
+    assert (found.name, found.namespace, found.get_logs) == ("a-{{ ds }}", "ml", False)
+
+
+def test_what_was_set_on_the_task_since() -> None:
+    spec = NodeGroupSpec(
+        name="train", machine_types=("n1",), gpu=Gpu(type="nvidia-l4"), options=GkeNodes(zones=("europe-west1-b",))
+    )
+    gpu = clouds.gke("gpu", project="p", location="europe-west1")
+    with DAG("dag", schedule=None), gpu_nodes(cluster=gpu, spec=spec) as nodes:
+        operator = make(cluster=gpu)
+    operator.startup_timeout_seconds, operator.service_account_name = 7, "set-by-a-policy"
+    found = anew(operator)
+    # Without its tolerations, no node would take it.
+    assert (nodes.pod_arguments()["tolerations"], found.tolerations) == (operator.tolerations, operator.tolerations)
+    assert found.node_selector == operator.node_selector == {"cloud.google.com/gke-nodepool": "train"}
+    assert found.container_resources == operator.container_resources
+    assert (found.startup_timeout_seconds, found.service_account_name) == (7, "set-by-a-policy")
 
 
 def test_results_of_other_tasks() -> None:

@@ -20,6 +20,7 @@ from kpo_multicluster.operators.objects import as_pod
 from kpo_multicluster.operators.workerless.arguments import named, path_of, read, written
 from kpo_multicluster.operators.workerless.checks import check_dag, check_workerless, refuse_mapped
 from kpo_multicluster.operators.xcom import push_result
+from kpo_multicluster.pods.arguments import PodArguments
 from kpo_multicluster.pods.status import termination
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ _VERSION: Final = 1
 _TRIGGER: Final = "kpo_multicluster.operators.workerless.trigger.WorkerlessPodTrigger"
 # Of all tasks, those arguments that matter to a run; the others are between Airflow and the DAG.
 _OF_AIRFLOW: Final = frozenset({"do_xcom_push", "multiple_outputs", "execution_timeout", "retries"})
+# Attributes that hold what their arguments were, as arguments of a pod and these types do: they can be set again.
+_OF_PODS: Final = frozenset(PodArguments.__dataclass_fields__)
+_PLAIN: Final = (bool, int, float, str)
 # Said by others of the same meaning, or by the trigger itself.
 _LEFT_OUT: Final = frozenset(
     {
@@ -81,6 +85,15 @@ class WorkerlessSteps(DeferredSteps):
     workerless: bool
     # Set where a run begins and ends in a triggerer.
     _in_triggerer: bool = False
+
+    # Names of what the task was made with, without what its class has passed on.
+    _given_names: frozenset[str]
+
+    def __new__(cls, **kwargs: Any) -> Any:
+        """Keeps the names of the arguments: in `__init__`, those that a class passes on look the same."""
+        made = super().__new__(cls)
+        object.__setattr__(made, "_given_names", frozenset(kwargs))
+        return made
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
@@ -202,13 +215,15 @@ def start_of(operator: Any) -> StartTriggerArgs:
     from airflow.triggers.base import StartTriggerArgs
 
     operator._check_start()
-    arguments = {name: written(value, name) for name, value in sorted(operator._made_anew_with().items())}
-    check_dag(operator, arguments)
+    arguments = operator._made_anew_with()
+    parts = {"arguments": arguments, "defaults": _defaults(operator), "attributes": _attributes(operator, arguments)}
+    stored = {part: {name: written(of[name], name) for name in sorted(of)} for part, of in parts.items()}
+    check_dag(operator, stored)
     given = {
         "version": _VERSION,
         "class": path_of(operator._made_anew_as()),
-        "arguments": arguments,
         "templates": _templates(operator),
+        **stored,
     }
     # As one text: no layer that it passes takes a part of it for something of its own.
     return StartTriggerArgs(
@@ -219,22 +234,48 @@ def start_of(operator: Any) -> StartTriggerArgs:
 
 
 def _arguments(operator: Any) -> dict[str, Any]:
-    """What the operator's class was called with, as far as it matters to a run."""
+    """What the operator's class was called with, as far as it matters to a run; a None may have been meant."""
+    return {name: value for name, value in _of_run(operator).items() if name in operator._given_names}
+
+
+def _defaults(operator: Any) -> dict[str, Any]:
+    """What the classes of the operator were given besides, by `default_args` or by one another.
+
+    Those that a class passes on itself it passes on again, and they go before these.
+    """
+    others = {name: value for name, value in _of_run(operator).items() if name not in operator._given_names}
+    return {**others, "on_finish_action": operator.on_finish_action}
+
+
+def _of_run(operator: Any) -> dict[str, Any]:
     of_airflow = inspect.signature(BaseOperator.__init__).parameters
-    arguments = {
+    return {
         name: value
         for name, value in init_arguments(operator).items()
-        if value is not None and name not in _LEFT_OUT and (name in _OF_AIRFLOW or name not in of_airflow)
+        if name not in _LEFT_OUT and (name in _OF_AIRFLOW or name not in of_airflow)
     }
-    for name in operator.template_fields:
-        # What was set on the task since, by its DAG or by a policy, counts.
-        value = getattr(operator, name)
-        if name in arguments or value:
-            arguments[name] = value
-    for name in _OF_AIRFLOW:
-        arguments[name] = getattr(operator, name)
-    arguments["on_finish_action"] = operator.on_finish_action
-    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _attributes(operator: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What is to be set on the task: by its class, its DAG or a policy it may have been, since it was made."""
+    parameters: dict[str, inspect.Parameter] = {}
+    for kind in reversed(type(operator).__mro__):
+        own = vars(kind).get("__init__")
+        parameters |= inspect.signature(own).parameters if own is not None else {}
+    of_airflow = inspect.signature(BaseOperator.__init__).parameters
+    names = {name for name in parameters if name in _OF_AIRFLOW or name not in of_airflow} - _LEFT_OUT
+    found = {name: getattr(operator, name) for name in names if hasattr(operator, name)}
+    return {
+        name: value
+        for name, value in found.items()
+        if (name in _OF_AIRFLOW or name in _OF_PODS or name in operator.template_fields or type(value) in _PLAIN)
+        and not (name in arguments and arguments[name] is value)
+        and not _is_unset(value, parameters[name].default)
+    }
+
+
+def _is_unset(value: Any, default: Any) -> bool:
+    return bool(value == default) or (default is None and value in ([], {}))
 
 
 def _templates(operator: Any) -> dict[str, Any]:
@@ -281,4 +322,9 @@ def task_of(given: str, dag_id: str, task_id: str) -> Any:
         render_template_as_native_obj=templates["native"],
         **{name: value for name, value in how.items() if value is not None},
     )
-    return named(stored["class"])(task_id=task_id, dag=dag, deferrable=True, **read(stored["arguments"]))
+    defaults = {**read(stored["defaults"]), "deferrable": True}
+    operator = named(stored["class"])(task_id=task_id, dag=dag, default_args=defaults, **read(stored["arguments"]))
+    for name, value in read(stored["attributes"]).items():
+        setattr(operator, name, value)
+    operator.deferrable = True
+    return operator
