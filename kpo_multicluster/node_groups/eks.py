@@ -113,8 +113,10 @@ class EksCloud:
         compared.items("subnets", nodes.subnets, there.get("subnets") or ())
         compared.value("capacity", eks_rules.capacity(spec), there.get("capacityType") or "ON_DEMAND")
         compared.value("disk_gb", spec.disk_gb, there.get("diskSize"))
+        # EKS answers $Latest and $Default with the number that they stood for when the group was made.
+        asked = {key: value for key, value in nodes.launch_template.items() if not value.startswith("$")}
         template = there.get("launchTemplate") or {}
-        compared.mapping("launch_template", nodes.launch_template, {k: str(v) for k, v in template.items()})
+        compared.mapping("launch_template", asked, {k: str(v) for k, v in template.items()})
         compared.marks(spec, group)
         return compared.found
 

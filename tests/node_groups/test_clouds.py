@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,17 @@ async def test_a_machine_type_that_is_found_out_late(eks_bed: Bed) -> None:
     ensured = await groups.ensure(eks_bed.spec(), run="d/1")
     with pytest.raises(NodeGroupFailedError, match=r"no such machine type.*correct machine_types"):
         await groups.until_active(ensured.change, timeout_seconds=LIMIT_SECONDS)
+
+
+@pytest.mark.parametrize(("version", "differs"), [("$Latest", False), ("$Default", False), ("7", False), ("6", True)])
+async def test_eks_tells_a_launch_templates_version_by_its_number(eks_bed: Bed, version: str, differs: bool) -> None:
+    spec = eks_bed.spec(options=eks_bed.options(launch_template={"name": "gpus", "version": version}))
+    await eks_bed.open().ensure(eks_bed.spec())
+    group = await eks_bed.open().describe("gpu")
+    assert group is not None
+    numbered = {"id": "lt-0a1b", "name": "gpus", "version": "7"}
+    there = replace(group, raw={**group.raw, "launchTemplate": numbered})
+    assert bool(eks_bed.open().cloud.differences(spec, there)) is differs
 
 
 @pytest.mark.parametrize("kind", ["gke", "aks"])
