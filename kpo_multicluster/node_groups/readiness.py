@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol
 
-from kpo_multicluster.errors import ConnectError, ForbiddenError, NodeGroupTimeoutError
+from kpo_multicluster.errors import ConnectError, ForbiddenError, NodeGroupTimeoutError, ServerError, ThrottledError
 from kpo_multicluster.node_groups.group import Change, NodeGroup, Phase
 from kpo_multicluster.node_groups.lifecycle import DEFAULT_TIMEOUT_SECONDS, PROVIDER, NodeGroups
 from kpo_multicluster.node_groups.nodes import NodeCount, count_nodes
@@ -125,7 +125,8 @@ async def until_ready(
         NodeGroupFailedError: the cloud gave up, or reports trouble.
         NodeGroupTimeoutError: it took too long; names the stage that is missing.
         NodeGroupError: the group was deleted meanwhile.
-        ApiError: the API server refused to list nodes, for another reason than a right that is missing.
+        ApiError: the API server refused to list nodes, for another reason than a right that is missing or a fault that
+            may pass.
         CredentialError: who asks was refused, by the cloud or the API server.
     """
     began = clock()
@@ -180,7 +181,7 @@ class _Nodes:
             except ForbiddenError:
                 yield replace(self._report(Stage.READY, f"its cloud says {group.state}", group), warning=_FORBIDDEN)
                 return
-            except ConnectError as error:
+            except (ConnectError, ServerError, ThrottledError) as error:
                 trouble = f" The last try to list its nodes failed: {error}"
             else:
                 stage, text = self._missing(count)

@@ -11,7 +11,14 @@ import pytest
 from kpo_multicluster.api.client import ApiClient
 from kpo_multicluster.auth.registry import resolve
 from kpo_multicluster.cluster import kubeconfig
-from kpo_multicluster.errors import ConnectError, NodeGroupError, NodeGroupFailedError, NodeGroupTimeoutError
+from kpo_multicluster.errors import (
+    ConnectError,
+    NodeGroupError,
+    NodeGroupFailedError,
+    NodeGroupTimeoutError,
+    ServerError,
+    ThrottledError,
+)
 from kpo_multicluster.node_groups.lifecycle import NodeGroups
 from kpo_multicluster.node_groups.nodes import count_nodes
 from kpo_multicluster.node_groups.readiness import NodeApi, Report, Stage, Wanted, until_ready
@@ -169,11 +176,19 @@ async def test_an_empty_group_is_ready_when_the_cloud_says_so(gke_bed: Bed) -> N
     assert not api.asked
 
 
-async def test_an_api_server_that_is_away_is_waited_for(gke_bed: Bed) -> None:
-    away = ConnectError("no answer")
+@pytest.mark.parametrize(
+    "away",
+    [
+        ConnectError("no answer"),
+        ServerError(503, request="GET nodes", detail="no answer"),
+        ThrottledError(429, request="GET nodes", detail="no answer"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_an_api_server_that_is_away_is_waited_for(gke_bed: Bed, away: Exception) -> None:
     found = await reports(gke_bed, Nodes(away, [node("a"), node("b")]))
     assert found[-1].ready
-    with pytest.raises(NodeGroupTimeoutError, match=r"The last try to list its nodes failed: no answer"):
+    with pytest.raises(NodeGroupTimeoutError, match=r"The last try to list its nodes failed: .*no answer"):
         await reports(gke_bed, Nodes(away), timeout_seconds=0.1)
 
 
