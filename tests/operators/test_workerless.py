@@ -215,6 +215,7 @@ def refusal(arguments: dict[str, Any], **of_dag: Any) -> str:
         ({"outlets": [Asset("s3://a")]}, "outlets (Airflow tells of assets only what workers did)"),
         ({"run_as_user": "someone"}, "run_as_user"),
         ({"env_vars": {"PASSWORD": "hunter2"}}, "env_vars PASSWORD would be stored"),
+        ({"env_vars": {"KEYFILE_DICT": '{"private_key": "x"}'}}, "env_vars KEYFILE_DICT would be stored"),
         ({"env_vars": [V1EnvVar("API_TOKEN", "x")]}, "env_vars API_TOKEN"),
         ({"cluster": clouds.eks("gpu", region="r"), "workerless": "yes"}, "workerless must be True or False"),
         ({"cluster": kubeconfig(document={"clusters": []})}, "holds document inline"),

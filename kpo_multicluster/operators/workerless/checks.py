@@ -144,7 +144,8 @@ def _literals(variables: Any) -> Iterator[tuple[str, str]]:
                 else (getattr(entry, "name", None), getattr(entry, "value", None))
             )
     for name, value in pairs:
-        if isinstance(name, str) and isinstance(value, str) and "{" not in value:
+        # A single brace is no template: keys are often JSON.
+        if isinstance(name, str) and isinstance(value, str) and not ("{{" in value or "{%" in value):
             yield name, value
 
 
