@@ -143,7 +143,8 @@ def _outside(name: str, function: FunctionType) -> str:
     if name in function.__code__.co_freevars:
         return f"{name}, a variable of the function around it: pass it as an argument"
     if name not in function.__globals__:
-        return f"{name}, which is not defined"
+        # Of a default value one cannot know more: what it was made with is gone.
+        return f"{name}, which the file does not define at its top: pass it as an argument, or define it inside of it"
     value = function.__globals__[name]
     if isinstance(value, ModuleType):
         alias = "" if value.__name__ == name else f" as {name}"

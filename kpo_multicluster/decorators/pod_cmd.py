@@ -53,6 +53,11 @@ class PodCommandOperator(DecoratedPodOperator):
                 "A task of @task.pod_cmd cannot be workerless: its function runs where the task does, and triggerers "
                 "do not read its DAG file. Use deferrable=True, which frees the worker while the pod runs."
             )
+        if inspect.iscoroutinefunction(python_callable):
+            raise ConfigurationError(
+                f"The @task.pod_cmd function {python_callable.__name__!r} is async: write it with def, as it has "
+                "nothing to await. What takes long is the command that it returns."
+            )
         check_kind_of("args_only", args_only, bool, "True or False")
         self.args_only = args_only
         super().__init__(python_callable=python_callable, **kwargs)
@@ -82,7 +87,8 @@ class PodCommandOperator(DecoratedPodOperator):
     def _keywords(self, everything: Mapping[str, Any]) -> dict[str, Any]:
         """What the function takes of a context and its own arguments, besides those it gets by their place."""
         parameters = inspect.signature(self.python_callable).parameters
-        placed = list(parameters)[: len(self.op_args)]
+        by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        placed = [name for name in parameters if parameters[name].kind in by_place][: len(self.op_args)]
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
             everything = {name: everything[name] for name in parameters if name in everything}
         return {name: value for name, value in everything.items() if name not in placed}

@@ -49,7 +49,7 @@ def test_other_names_of_the_file() -> None:
         "helper, which the file defines: define it inside of it",
         "OrderedDict, which the file imports: write `from collections import OrderedDict` inside of it",
         "datetime, which the file imports: write `from datetime import datetime` inside of it",
-        "not_there, which is not defined",
+        "not_there, which the file does not define at its top",
     ):
         assert part in message
 

@@ -56,6 +56,24 @@ def test_values_of_the_context(where: Where, run: Run, lines: Callable[[], list[
     assert any(line.endswith("a dag b") for line in lines())
 
 
+def test_values_of_the_context_behind_any_number_of_arguments(
+    where: Where, run: Run, lines: Callable[[], list[str]]
+) -> None:
+    def f(*words: str, who: str) -> list[str]:
+        return ["echo", *words, who]
+
+    run(made(f, where, "a", "b", "c"), who="me")
+    assert any(line.endswith("a b c me") for line in lines())
+
+
+def test_an_async_function_is_refused(where: Where) -> None:
+    async def f() -> list[str]:
+        return ["true"]
+
+    with pytest.raises(ConfigurationError, match="function 'f' is async: write it with def"):
+        made(f, where)
+
+
 def test_arguments_of_the_image_s_own_entrypoint(where: Where, run: Run, pods: EmbeddedCluster) -> None:
     def f() -> list[str]:
         return ["-c", "exit 0"]
