@@ -59,11 +59,11 @@ def test_values_of_the_context(where: Where, run: Run, lines: Callable[[], list[
 def test_values_of_the_context_behind_any_number_of_arguments(
     where: Where, run: Run, lines: Callable[[], list[str]]
 ) -> None:
-    def f(*words: str, who: str) -> list[str]:
-        return ["echo", *words, who]
+    def f(*words: str, ds: Any = None) -> list[str]:
+        return ["echo", *words, ds]
 
-    run(made(f, where, "a", "b", "c"), who="me")
-    assert any(line.endswith("a b c me") for line in lines())
+    run(made(f, where, "a", "b", "c"), ds="2026-01-01")
+    assert any(line.endswith("a b c 2026-01-01") for line in lines())
 
 
 def test_an_async_function_is_refused(where: Where) -> None:
