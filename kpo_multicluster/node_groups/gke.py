@@ -6,6 +6,7 @@ Source: `projects.locations.clusters.nodePools` (create, get, list, setSize, del
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from kpo_multicluster.auth.gke_cluster import GkeCaller, ask, look_up, refused
 from kpo_multicluster.auth.google_credentials import EXTRA, FEATURE, fetch_token
 from kpo_multicluster.clouds import check_gke
 from kpo_multicluster.cluster import ClusterRef
-from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.errors import ConfigurationError, NodeGroupFailedError
 from kpo_multicluster.node_groups import gke_rules
 from kpo_multicluster.node_groups.comparison import Comparison
 from kpo_multicluster.node_groups.group import BusyError, Change, ExistsError, Issue, NodeGroup, Phase, Progress, seen
@@ -37,6 +38,7 @@ _PHASES = {
     "ERROR": Phase.FAILED,
 }
 _HOPELESS = ("GCE_STOCKOUT", "GCE_QUOTA_EXCEEDED", "GKE_SERVICE_ACCOUNT_DELETED", "CLOUD_KMS_KEY_ERROR")
+_NO_QUOTA = re.compile(r"insufficient [\w ]*quota", re.IGNORECASE)
 _STEP = (
     "Grant this account container.clusters.get and container.clusters.update on the project, as "
     "roles/container.clusterAdmin does, and roles/iam.serviceAccountUser on the nodes' service account."
@@ -88,6 +90,7 @@ class GkeCloud(PoolCloud):
 
         Raises:
             ConfigurationError: GKE refuses it.
+            NodeGroupFailedError: a quota of the project is used up.
             BusyError: another operation of the cluster is under way.
             ExistsError: there is one of that name.
         """
@@ -111,6 +114,7 @@ class GkeCloud(PoolCloud):
 
         Raises:
             ConfigurationError: GKE refuses it, or it cannot be spread evenly.
+            NodeGroupFailedError: a quota of the project is used up.
             BusyError: another operation of the cluster is under way.
         """
         zones = len(group.raw.get("locations") or ()) or 1
@@ -152,6 +156,10 @@ class GkeCloud(PoolCloud):
             raise ExistsError(text)
         if answer.status == 409 or (code == "FAILED_PRECONDITION" and "operation" in answer.message):
             raise BusyError(text)
+        # A quota of machines: rates of requests have theirs, and so has the project that pays for them.
+        if answer.status in (403, 429) and _NO_QUOTA.search(answer.message):
+            step = "Have the project's quota there raised, free some, or ask for another machine type or region."
+            raise NodeGroupFailedError(f"{text} {step}", code=str(code or ""))
         if answer.status in (400, 404):
             raise ConfigurationError(f"{text} Correct what GKE names.")
         raise refused(answer, doing, self._caller(self._tokens.current()), _STEP)

@@ -134,6 +134,13 @@ async def test_the_request_to_aks(aks_bed: Bed) -> None:
     assert not {"provisioningState", "eTag"} & set(again)
 
 
+async def test_a_quota_of_google(gke_bed: Bed) -> None:
+    text = 'Insufficient regional quota to satisfy request: resource "NVIDIA_L4_GPUS": request requires 1.0'
+    gke_bed.fake.faults.refuse("POST .*/nodePools$", 403, "PERMISSION_DENIED", text)
+    with pytest.raises(NodeGroupFailedError, match=r"Insufficient regional quota.* quota there raised"):
+        await gke_bed.open().ensure(gke_bed.spec())
+
+
 async def test_a_quota_of_azure(aks_bed: Bed) -> None:
     code, text = "ErrCode_InsufficientVCPUQuota", "Insufficient vcpu quota requested 4, remaining 0"
     aks_bed.fake.faults.refuse("PUT .*/agentPools/gpu$", 400, code, text)
