@@ -44,6 +44,7 @@ class PodSession:
         request: the manifest, from the moment it may have reached the cluster.
         pod: as created or adopted.
         removed: what `kill` achieved: True if the deletion was accepted or nothing had been created.
+        kept: whether `kill` was to leave the pod alone.
         cursors: where logs were left, in another process.
         companions_awaited: whether the companions' end was waited for there.
     """
@@ -61,6 +62,7 @@ class PodSession:
         self.request: dict[str, Any] | None = None
         self.pod: dict[str, Any] | None = None
         self.removed = True
+        self.kept = False
         self.cursors: dict[str, LogCursor] = {}
         self.companions_awaited = False
         self._receive = receive
@@ -166,7 +168,8 @@ class PodSession:
             grace_seconds: for the deletion; None for the pod's own.
         """
         self._engine.stop()
-        if not delete or not self.begun:
+        self.kept = not delete
+        if self.kept or not self.begun:
             return
         self.removed = self._delete_apart(grace_seconds, KILL_SECONDS)
 
@@ -221,6 +224,8 @@ class PodSession:
         """What the task ends with after `kill`."""
         if not self.begun:
             return PodRunError("The task was killed before its pod was created.")
+        if self.kept:
+            return PodRunError(f"The task was killed. Pod {self.where()} was left, as on_kill_action is 'keep_pod'.")
         if self.removed:
             return PodRunError(f"The task was killed. Pod {self.where()} was told to end.")
         return PodRunError(

@@ -198,6 +198,8 @@ def test_with_an_api_server_that_no_longer_answers_the_pod_that_may_remain_is_na
 def test_a_pod_that_is_to_be_kept_is_kept(cluster: EmbeddedCluster, start: Any) -> None:
     task = start(cmds=["sleep", "300"], on_kill_action="keep_pod")
     task.read_until("pushed pod_namespace")
-    _, seconds = task.terminate()
+    ended, seconds = task.terminate()
     assert seconds < 20
-    assert len(cluster.pods()) == 1
+    assert ended.endswith(" was left, as on_kill_action is 'keep_pod'.")
+    (pod,) = cluster.pods()
+    assert "deletionTimestamp" not in pod["metadata"]
