@@ -206,9 +206,13 @@ class PodRun:
                 task.cancel()
             await asyncio.gather(*telling, return_exceptions=True)
 
-    async def _reach(self, reached: Callable[[dict[str, Any]], bool], timeout_seconds: float) -> bool:
+    async def _reach(
+        self, reached: Callable[[dict[str, Any]], bool], timeout_seconds: float, *, needed: set[str] | None = None
+    ) -> bool:
+        """Waits until `reached(pod)` holds, or can no longer; False if the time is up first."""
+
         def settled(pod: dict[str, Any]) -> bool:
-            return reached(pod) or is_terminal(pod) or self._hopeless(pod) is not None
+            return reached(pod) or is_terminal(pod) or self._hopeless(pod, needed) is not None
 
         if await self.monitor.wait(settled, timeout_seconds=timeout_seconds):
             return True
@@ -216,10 +220,10 @@ class PodRun:
         await self._patience.insist(self.monitor.look)
         return self.monitor.deleted or settled(self.pod)
 
-    def _hopeless(self, pod: dict[str, Any]) -> str | None:
-        """Why the pod can never start, if it cannot."""
-        own = self._own(pod)
-        return next((why for name, why in hopeless_containers(pod) if name in own), None)
+    def _hopeless(self, pod: dict[str, Any], needed: set[str] | None = None) -> str | None:
+        """Why the pod can never start, if it cannot; or why some of its containers cannot."""
+        needed = self._own(pod) if needed is None else needed
+        return next((why for name, why in hopeless_containers(pod) if name in needed), None)
 
     def _own(self, pod: dict[str, Any]) -> set[str]:
         """Containers without which the run cannot be: not those that others put in beside the init containers."""
@@ -251,25 +255,30 @@ class PodRun:
             finished: whether this is the last that is told of it; otherwise another process goes on with the run.
 
         Raises:
+            PodStartError: a companion never can start.
             KpoMulticlusterError: the pod can no longer be observed.
         """
         settings, monitor = self.settings, self.monitor
         await self._logs.follow(settings.follow, cursors or {})
         await monitor.wait(lambda pod: ended_for_good(pod, settings.base))
-        if companions:
-            await self._await_companions()
+        hopeless = await self._await_companions() if companions else None
         await self._logs.drain(settings.log_drain_seconds)
         await self._tell_of_strangers()
+        if hopeless is not None and judge(monitor.pod, settings.base, deleted=monitor.deleted) is None:
+            # What it does when it is found before the base container has started.
+            raise PodStartError(f"Pod {name_of(monitor.pod)} has failed: {hopeless}.")
         if finished and (why := doubt(monitor.pod, settings.base)) is not None:
             await self._warn(why)
         return monitor.pod
 
-    async def _await_companions(self) -> None:
+    async def _await_companions(self) -> str | None:
+        """Waits for the companions' end; gives why one of them can never start, if one cannot."""
         patience, loop, monitor = self.settings.sidecar_drain_seconds, asyncio.get_running_loop(), self.monitor
         ended_at = loop.time()
 
         def running(pod: dict[str, Any]) -> list[str]:
-            return [name for name in self.settings.companions if not ended_for_good(pod, name)]
+            hopeless = {name for name, _ in hopeless_containers(pod)}
+            return [name for name in self.settings.companions if name not in hopeless and not ended_for_good(pod, name)]
 
         while left := running(monitor.pod):
             # One that still has something to say is let finish.
@@ -278,12 +287,14 @@ class PodRun:
             if seconds is not None and seconds <= 0:
                 break
             if await monitor.wait(lambda pod: not running(pod), timeout_seconds=seconds):
-                return
+                left = []
+                break
         if left:
             await self._warn(
                 f"Container {self.settings.base!r} has ended; {', '.join(map(repr, left))} still ran "
                 f"{patience:g} s later, or after the last line of its log. Raise sidecar_drain_seconds to wait longer."
             )
+        return self._hopeless(monitor.pod, set(self.settings.companions))
 
     async def _warn(self, text: str) -> None:
         await self._emit(Notice("warning", text))
@@ -307,16 +318,18 @@ class PodRun:
         """Runs a command in a container of the pod; waits until that has started.
 
         Raises:
-            PodStartError: it did not within `startup_timeout_seconds`.
+            PodStartError: it never can, or did not within `startup_timeout_seconds`.
             ExecError: it could not be run to its end.
             KpoMulticlusterError: the request was refused or not answered.
         """
         seconds = self.settings.startup_timeout_seconds
-        if not await self._reach(lambda pod: has_started(pod, container), seconds):
+        if not await self._reach(lambda pod: has_started(pod, container), seconds, needed={container}):
             raise PodStartTimeoutError(
                 f"Container {container!r} of pod {name_of(self.pod)} did not start within {seconds:g} s "
                 f"(startup_timeout_seconds): {waiting_for(self.pod)}."
             )
+        if (hopeless := self._hopeless(self.pod, {container})) is not None:
+            raise PodStartError(f"Pod {name_of(self.pod)} has failed: {hopeless}.")
         path = pod_path(self.pod, "exec")
         return await self._patience.insist(partial(self.api.exec, path, command, container=container))
 

@@ -140,6 +140,43 @@ def test_a_companion_that_still_has_something_to_say_is_waited_for(play: Play, l
     assert not any("still ran" in line for line in lines())
 
 
+@pytest.mark.parametrize("drain_seconds", [30, None])
+def test_a_companion_that_never_starts_fails_the_run_that_did_not_wait_for_it(
+    play: Play, drain_seconds: float | None
+) -> None:
+    async def unpulled(node: ScriptedNode, pod: Pod) -> None:
+        await node.report(pod, "Pending", base=running(), side=waiting("ContainerCreating"))
+        await node.report(pod, "Pending", base=terminated())
+        await asyncio.sleep(0.1)
+        await node.report(pod, "Pending", side=waiting("ErrImagePull", "img:1: not found"))
+
+    spec = {"spec": {"containers": [{"name": "base"}, {"name": "side", "image": "img:1"}]}}
+    with pytest.raises(PodStartError, match="'side' cannot start, its image 'img:1' cannot be pulled"):
+        play(unpulled, pod_template_dict=spec, sidecar_drain_seconds=drain_seconds, get_logs=False)
+
+
+def test_a_companion_that_never_starts_hides_no_failure_of_the_base_container(play: Play) -> None:
+    async def unpulled(node: ScriptedNode, pod: Pod) -> None:
+        await node.report(pod, "Pending", base=running(), side=waiting("ContainerCreating"))
+        await node.report(pod, "Pending", base=terminated(3), side=waiting("ErrImagePull", "img:1: not found"))
+
+    spec = {"spec": {"containers": [{"name": "base"}, {"name": "side", "image": "img:1"}]}}
+    with pytest.raises(PodFailedError, match="container 'base' ended with exit code 3"):
+        play(unpulled, pod_template_dict=spec, get_logs=False)
+
+
+def test_an_xcom_sidecar_that_never_starts_is_named_and_its_pod_removed(play: Play, lines: Lines) -> None:
+    async def unpulled(node: ScriptedNode, pod: Pod) -> None:
+        await node.report(pod, "Pending", base=running(), airflow_xcom_sidecar=waiting("ContainerCreating"))
+        await node.report(pod, "Pending", base=terminated())
+        await asyncio.sleep(0.1)
+        await node.report(pod, "Pending", airflow_xcom_sidecar=waiting("ErrImagePull", "alpine: not found"))
+
+    with pytest.raises(PodStartError, match="'airflow-xcom-sidecar' cannot start, its image"):
+        play(unpulled, do_xcom_push=True, get_logs=False)
+    assert not any("next try" in line or "further try" in line for line in lines())
+
+
 # -- logs that end too soon ------------------------------------------------------------------------------------------
 
 
