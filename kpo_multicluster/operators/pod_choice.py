@@ -13,7 +13,7 @@ from kpo_multicluster.operators.request import PodRequest
 from kpo_multicluster.operators.session import PodSession
 from kpo_multicluster.pods.labels import POD_CHECKED_KEY, POD_CHECKED_VALUE
 from kpo_multicluster.pods.outcome import choose, succeeded
-from kpo_multicluster.pods.status import is_terminal, name_of, uid_of
+from kpo_multicluster.pods.status import is_active, name_of, uid_of
 
 
 class PodChoice(PodRequest):
@@ -140,7 +140,7 @@ class PodChoice(PodRequest):
             OnFinishAction.DELETE_POD: True,
             OnFinishAction.KEEP_POD: False,
             OnFinishAction.DELETE_SUCCEEDED_POD: succeeded(target, self.base_container_name),
-            OnFinishAction.DELETE_ACTIVE_POD: not is_terminal(target),
+            OnFinishAction.DELETE_ACTIVE_POD: is_active(target),
         }[action]
         if not wanted:
             self.log.info("Pod %s is kept, as on_finish_action is %r.", name_of(target), action.value)

@@ -80,6 +80,11 @@ def is_terminal(pod: Pod) -> bool:
     return phase_of(pod) in ("Succeeded", "Failed")
 
 
+def is_active(pod: Pod) -> bool:
+    """Whether something of the pod runs, or may yet; its phase tells the end of all containers a moment late."""
+    return any(not ended_for_good(pod, container) for container in container_names(pod, "containers"))
+
+
 def container_names(pod: Pod, *fields: str) -> set[str]:
     """Names of the containers that the pod's specification has in these fields; by default in both.
 

@@ -177,6 +177,17 @@ def test_an_xcom_sidecar_that_never_starts_is_named_and_its_pod_removed(play: Pl
     assert not any("next try" in line or "further try" in line for line in lines())
 
 
+def test_a_pod_whose_phase_is_late_is_not_active(play: Play, lines: Lines) -> None:
+    """A kubelet tells the end of the containers, and up to a second later that of the pod."""
+
+    async def late(node: ScriptedNode, pod: Pod) -> None:
+        await node.report(pod, base=running())
+        await node.report(pod, base=terminated())
+
+    play(late, on_finish_action="delete_active_pod", get_logs=False)
+    assert any("is kept, as on_finish_action is 'delete_active_pod'" in line for line in lines())
+
+
 # -- logs that end too soon ------------------------------------------------------------------------------------------
 
 
