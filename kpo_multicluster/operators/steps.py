@@ -10,7 +10,7 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 from kpo_multicluster.airflow_names import AirflowSkipException, Context, TaskDeferred
-from kpo_multicluster.errors import ForbiddenError, KpoMulticlusterError, PodLostError, PodRunError, XComError
+from kpo_multicluster.errors import KpoMulticlusterError, PodLostError, PodRunError, XComError
 from kpo_multicluster.operators.callback_calls import CallbackCalls
 from kpo_multicluster.operators.enums import LossCause, OnKillAction, XComTransport
 from kpo_multicluster.operators.links import push_link
@@ -20,13 +20,12 @@ from kpo_multicluster.operators.pod_choice import PodChoice
 from kpo_multicluster.operators.refusals import explaining_refusals
 from kpo_multicluster.operators.session import PodSession
 from kpo_multicluster.operators.timings import timings_told
-from kpo_multicluster.operators.xcom import push_result, result_from_message
+from kpo_multicluster.operators.xcom import push_result, result_from_message, result_from_sidecar
 from kpo_multicluster.pods.engine import EngineStopped
 from kpo_multicluster.pods.outcome import judge
 from kpo_multicluster.pods.record import RunOutcome
 from kpo_multicluster.pods.status import ended_for_good, has_started, name_of, termination, uid_of
 from kpo_multicluster.pods.task_log import TaskLog
-from kpo_multicluster.pods.xcom import RESULT_COMMAND, SIDECAR_NAME, parse_result
 from kpo_multicluster.raised import airflow_errors, as_airflow
 
 # A cluster that takes pods away again and again is a matter for Airflow's own retries.
@@ -300,19 +299,7 @@ class PodSteps(PodChoice):
         target = as_pod(pod)
         if self.xcom_transport is XComTransport.TERMINATION_MESSAGE:
             return result_from_message(target, self.base_container_name)
-        if termination(target, SIDECAR_NAME) is not None:
-            raise XComError(
-                f"The XCom sidecar of pod {name_of(target)} had ended before the result was read: it is lost. "
-                "It ends with the pod's activeDeadlineSeconds, or when something kills it."
-            )
-        try:
-            answer = self._steps.call(lambda run: run.exec(SIDECAR_NAME, RESULT_COMMAND))
-        except ForbiddenError as error:
-            raise XComError(
-                f"The result of pod {name_of(target)} could not be read: {error}. Grant the verbs 'get' and "
-                "'create' on pods/exec, or set xcom_transport='termination-message', which needs neither."
-            ) from error
-        return parse_result(answer.stdout)
+        return result_from_sidecar(self._steps, target)
 
     def post_complete_action(self, *, pod: Any, remote_pod: Any, context: Context, result: Any, **kwargs: Any) -> None:
         """What is done when the run is over, whatever came of it.
@@ -335,24 +322,37 @@ class PodSteps(PodChoice):
         """
         remote = as_pod(remote_pod)
         failure = self._failure_of(remote)
-        if failure is not None:
-            if self.do_xcom_push and context is not None:
-                push_result(context["ti"], xcom_result, multiple_outputs=self.multiple_outputs)
-            if self.log_events_on_failure:
-                self._log_events()
-            if self.log_pod_spec_on_failure:
-                self._log_request(context)
-        if not self.process_pod_deletion(remote, reraise=False):
-            # Kept: a later try must start a new one.
-            self.patch_already_checked(remote, reraise=False)
-        if failure is None:
-            return
+        try:
+            if failure is not None:
+                self._tell_of_failure(xcom_result, context)
+        finally:
+            # Whatever became of that, the pod must not outlive the task.
+            if not self.process_pod_deletion(remote, reraise=False):
+                # Kept: a later try must start a new one.
+                self.patch_already_checked(remote, reraise=False)
         ended = termination(remote, self.base_container_name)
         if ended is not None and ended.exit_code in self.skip_on_exit_code:
+            # 0 may be one of them: whatever upstream's operator skips is skipped here.
             raise AirflowSkipException(f"Pod {name_of(remote)} ended with exit code {ended.exit_code}: skipped.")
-        raise self._with_last_lines(failure)
+        if failure is not None:
+            raise self._with_last_lines(failure)
 
     # -- parts ---------------------------------------------------------------------------------------------------
+
+    def _tell_of_failure(self, result: Any, context: Context | None) -> None:
+        """What is left of a run that failed; what goes wrong here is told, and never told instead of the failure."""
+        try:
+            if self.do_xcom_push and context is not None:
+                push_result(context["ti"], result, multiple_outputs=self.multiple_outputs)
+        except XComError as error:
+            self.log.warning("The result of the failed run could not be pushed: %s", error)
+        if self.log_events_on_failure:
+            self._log_events()
+        try:
+            if self.log_pod_spec_on_failure:
+                self._log_request(context)
+        except KpoMulticlusterError as error:
+            self.log.warning("The manifest of the pod could not be made again to be shown: %s", error)
 
     def _result_of(self, pod: PodObject) -> Any:
         failure = self._failure_of(pod)

@@ -14,7 +14,7 @@ from kpo_multicluster.errors import ConflictError, InvalidError, PodFailedError,
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 
-from .conftest import FakeTaskInstance, Ran, gone
+from .conftest import FakeTaskInstance, Ran, context_of, gone
 
 Run = Callable[..., Ran]
 Lines = Callable[[], list[str]]
@@ -148,6 +148,8 @@ def test_an_exit_code_to_skip_on(run: Run) -> None:
         run("exit 99", skip_on_exit_code=99)
     with pytest.raises(PodFailedError):
         run("exit 98", skip_on_exit_code=[99])
+    with pytest.raises(AirflowSkipException, match="exit code 0"):
+        run("exit 0", skip_on_exit_code=[0, 99])
 
 
 def test_a_command_that_does_not_exist_fails_as_a_kubelet_says(run: Run) -> None:
@@ -221,6 +223,8 @@ def test_a_fixed_name_that_is_taken_is_told(cluster: EmbeddedCluster, run: Run) 
         ("keep_pod", "true", 1),
         ("delete_succeeded_pod", "true", 0),
         ("delete_succeeded_pod", "exit 1", 1),
+        ("delete_active_pod", "true", 1),
+        ("delete_active_pod", "exit 1", 1),
     ],
 )
 def test_on_finish_action(cluster: EmbeddedCluster, run: Run, action: str, script: str, left: int) -> None:
@@ -232,6 +236,38 @@ def test_on_finish_action(cluster: EmbeddedCluster, run: Run, action: str, scrip
     assert len(pods) == left
     # A later try starts a new one.
     assert all(pod["metadata"]["labels"]["already_checked"] == "True" for pod in pods)
+
+
+def test_a_failed_run_whose_result_cannot_be_pushed_ends_as_it_failed(
+    cluster: EmbeddedCluster, run: Run, lines: Lines
+) -> None:
+    with pytest.raises(PodFailedError, match="exit code 3"):
+        run("echo [1] > /airflow/xcom/return.json; exit 3", do_xcom_push=True, multiple_outputs=True)
+    assert any("multiple_outputs needs a JSON object" in line for line in lines())
+    cluster.wait_until(gone)
+
+
+def test_what_fails_while_a_failure_is_told_leaves_no_pod(
+    cluster: EmbeddedCluster, make: Callable[..., KubernetesPodOperator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(ti: FakeTaskInstance, key: str, value: Any) -> None:
+        if key == "return_value":
+            raise RuntimeError("Airflow's API server is away")
+
+    monkeypatch.setattr(FakeTaskInstance, "xcom_push", refused)
+    operator = make(arguments=["echo 1 > /airflow/xcom/return.json; exit 3"], do_xcom_push=True)
+    with pytest.raises(RuntimeError, match="is away"):
+        operator.execute(context_of(FakeTaskInstance("task")))
+    cluster.wait_until(gone)
+
+
+def test_a_result_that_went_with_its_pod_is_lost(cluster: EmbeddedCluster, run: Run, lines: Lines) -> None:
+    with (
+        cluster.faults.answer("^exec ", 404),
+        pytest.raises(XComError, match="was removed before its result was read: it is lost"),
+    ):
+        run("echo 1 > /airflow/xcom/return.json", do_xcom_push=True, ti=FakeTaskInstance("task", max_tries=1))
+    assert not any("the next try" in line for line in lines())
 
 
 def test_is_delete_operator_pod_is_honoured(make: Callable[..., KubernetesPodOperator]) -> None:
