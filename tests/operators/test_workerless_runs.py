@@ -139,6 +139,11 @@ async def test_failures_and_skips(cluster: EmbeddedCluster, workerless: Workerle
     assert any("exit code 7" in line and "so it is" in line for line in lines())
     ti = workerless.task("exit 9", skip_on_exit_code=[9])
     assert isinstance(await ended(workerless.trigger(ti)), TaskSkippedEvent)
+    ti = workerless.task("echo 1 > /airflow/xcom/return.json", do_xcom_push=True, skip_on_exit_code=0)
+    # The second time as after the loss of a triggerer.
+    assert isinstance(await ended(workerless.trigger(ti)), TaskSkippedEvent)
+    assert isinstance(await ended(workerless.trigger(ti)), TaskSkippedEvent)
+    assert "return_value" not in ti.pushed
     cluster.wait_until(gone)
 
 

@@ -159,13 +159,15 @@ class WorkerlessSteps(DeferredSteps):
         """Leaves result and end of a run while its pod is still there: who comes after it must not run it again."""
         remote, ti = as_pod(remote_pod), context["ti"]
         failure, wrong = self._failure_of(remote), None
+        ended = termination(remote, self.base_container_name)
+        skipped = ended is not None and ended.exit_code in self.skip_on_exit_code
+        if skipped and failure is None:
+            result = None
         if failure is None and self.do_xcom_push:
             try:
                 push_result(ti, result, multiple_outputs=self.multiple_outputs)
             except XComError as error:
                 wrong = error
-        ended = termination(remote, self.base_container_name)
-        skipped = failure is not None and ended is not None and ended.exit_code in self.skip_on_exit_code
         state = "skipped" if skipped else "success" if failure is None and wrong is None else "failed"
         keys = ["return_value"] if result is not None else []
         if result is not None and self.multiple_outputs and isinstance(result, Mapping):
