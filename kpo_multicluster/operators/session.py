@@ -225,7 +225,7 @@ class PodSession:
         if not self.begun:
             return PodRunError("The task was killed before its pod was created.")
         if self.kept:
-            return PodRunError(f"The task was killed. Pod {self.where()} was left, as on_kill_action is 'keep_pod'.")
+            return PodRunError(f"The task was killed. Pod {self.where()} was left as it is.")
         if self.removed:
             return PodRunError(f"The task was killed. Pod {self.where()} was told to end.")
         return PodRunError(

@@ -200,6 +200,6 @@ def test_a_pod_that_is_to_be_kept_is_kept(cluster: EmbeddedCluster, start: Any) 
     task.read_until("pushed pod_namespace")
     ended, seconds = task.terminate()
     assert seconds < 20
-    assert ended.endswith(" was left, as on_kill_action is 'keep_pod'.")
+    assert ended.endswith(" was left as it is.")
     (pod,) = cluster.pods()
     assert "deletionTimestamp" not in pod["metadata"]
