@@ -23,6 +23,8 @@ _NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 _EITHER = (("kubeconfig_path", "kubeconfig_secret"), ("token", "token_file"))
 _NOT_IN_FORM = ("host", "login", "password")
+# What else the fields fill in, besides options of a kind.
+_OPTIONS: Mapping[str, str] = {KIND_FIELD: "auth", "namespace": "namespace"}
 # Further options that may hold a secret, whose names do not say so to Airflow, and what to do instead.
 _UNMASKED: Mapping[str, str] = {
     "document": f"fill in {as_shown('kubeconfig_secret')}",
@@ -40,22 +42,19 @@ def ref_of_form(connection: ConnectionFields) -> tuple[ClusterRef, dict[str, str
     read = {name: _value(connection, name) for name in FIELDS}
     filled = {name: value for name, value in read.items() if value is not None}
     _check(connection, kind, filled)
-    part: dict[str, Any] = {"auth": kind}
-    origins = {KIND: connection.where(KIND_FIELD)}
-    for name, value in filled.items():
-        option = FIELDS[name].option or ("namespace" if name == "namespace" else "")
-        if option:
-            part[option] = value
-            origins[option] = connection.where(name)
+    options = {name: _OPTIONS.get(name, FIELDS[name].option) for name in filled}
+    part = {option: filled[name] for name, option in options.items() if option}
     further = filled.get(OPTIONS_FIELD) or {}
-    twice = [name for name in filled if FIELDS[name].option and FIELDS[name].option in further]
+    twice = [name for name, option in options.items() if further.get(option) not in (None, "")]
     if twice:
         raise ConfigurationError(
             f"The {connection.source} gives in {as_shown(OPTIONS_FIELD)} what it fills in as {_listed(twice)}: leave "
             "only one of them."
         )
     _check_further(connection, further)
-    with naming_fields({**dict.fromkeys(further, connection.where(OPTIONS_FIELD)), **origins}):
+    origins = {KIND: connection.where(KIND_FIELD), **dict.fromkeys(further, connection.where(OPTIONS_FIELD))}
+    origins |= {option: connection.where(name) for name, option in options.items() if option not in ("", "auth")}
+    with naming_fields(origins):
         return ref_of_part({**further, **part}, auth=None, source=connection.source), origins
 
 

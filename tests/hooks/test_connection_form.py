@@ -104,6 +104,9 @@ def test_each_value_is_explained_by_the_field_as_the_form_shows_it() -> None:
     ):
         assert line in explained
     assert "t0ken" not in chosen(cluster_kind="token", server="https://a", token="t0ken").explain()
+    further = chosen(cluster_kind="eks", cluster_name="gpu", cluster_options={"region": "a", "namespace": "b"})
+    for name in ("region", "namespace"):
+        assert further.origins[name] == "field 'Further options' (cluster_options) of connection 'gpu'"
 
 
 def test_fields_of_two_kinds() -> None:
@@ -158,6 +161,14 @@ def test_fields_of_two_kinds() -> None:
         (
             {"cluster_kind": "eks", "cluster_name": "gpu", "region": "a", "cluster_options": {"region": "b"}},
             "gives in 'Further options' (cluster_options) what it fills in as 'Region' (region)",
+        ),
+        (
+            {"cluster_kind": "eks", "cluster_name": "gpu", "cluster_options": {"auth": "gke"}},
+            "gives in 'Further options' (cluster_options) what it fills in as 'Cluster kind' (cluster_kind)",
+        ),
+        (
+            {"cluster_kind": "in_cluster", "namespace": "a", "cluster_options": {"namespace": "b"}},
+            "gives in 'Further options' (cluster_options) what it fills in as 'Namespace' (namespace)",
         ),
         (
             {"cluster_kind": "eks", "cluster_name": "gpu", "cluster_options": {"rolearn": "x"}},
