@@ -1,7 +1,9 @@
 """`gpu_nodes()`: nodes that are there for the tasks within it, and gone after them, whatever becomes of these.
 
-with gpu_nodes(cluster=gpu, spec=spec):
-KubernetesPodOperator(task_id="train", image="train:1", cluster=gpu)
+    with gpu_nodes(cluster=gpu, spec=spec):
+        KubernetesPodOperator(task_id="train", image="train:1", cluster=gpu)
+
+The pods of its tasks are sent to them.
 """
 
 from __future__ import annotations
