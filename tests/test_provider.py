@@ -55,6 +55,8 @@ def test_every_operator_is_named() -> None:
 
 
 @pytest.mark.skipif(airflow_version.startswith("3.1."), reason="it asks the hook: see test_connection_form.py")
+# Airflow 3.2 says that of itself.
+@pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")
 def test_airflow_shows_the_form_of_the_connection_type() -> None:
     from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 
