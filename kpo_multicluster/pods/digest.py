@@ -22,7 +22,7 @@ _SPEC = ("nodeName", "restartPolicy", "terminationGracePeriodSeconds")
 _CONTAINER = ("name", "restartPolicy")
 _STATUS = ("phase", "reason", "message", "startTime")
 _CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
-_CONTAINER_STATUS = ("name", "image", "state", "lastState", "restartCount")
+_CONTAINER_STATUS = ("name", "image", "state", "lastState", "restartCount", "started")
 
 
 def digest(pod: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def _never_ended(pod: dict[str, Any], name: str, base: str, *, deleted: bool) ->
         return _removed(pod, f"before its container {base!r} had ended")
     init = failed_init_container(pod)
     if init is not None:
-        return PodStartError(f"Pod {name} failed before container {base!r} started: init {explain_exit(init)}.")
+        why = _with_pod_reason(pod, explain_exit(init))
+        return PodStartError(f"Pod {name} failed before container {base!r} started: init {why}.")
     if phase_of(pod) == "Succeeded":
         return None
     if is_terminal(pod):

@@ -238,10 +238,21 @@ def waiting_for(pod: Pod) -> str:
             message = state["waiting"].get("message")
             text = f"container {status.get('name')!r} is waiting ({reason})"
             return f"{text}: {message}" if message else text
-        if "running" in state and status in (pod.get("status", {}).get("initContainerStatuses") or ()):
+        if status in _running_init_containers(pod):
             return f"init container {status.get('name')!r} is still running"
     node = pod.get("spec", {}).get("nodeName")
     return f"the kubelet of node {node!r} has not yet started its containers"
+
+
+def _running_init_containers(pod: Pod) -> list[Mapping[str, Any]]:
+    """Statuses of those that hold up the others: not of sidecars, which go on once they have started."""
+    init_containers = pod.get("spec", {}).get("initContainers") or ()
+    sidecars = {entry["name"] for entry in init_containers if entry.get("restartPolicy") == "Always"}
+    return [
+        status
+        for status in pod.get("status", {}).get("initContainerStatuses") or ()
+        if "running" in (status.get("state") or {}) and not (status.get("name") in sidecars and status.get("started"))
+    ]
 
 
 def waiting_since(pod: Pod) -> str | None:
@@ -249,10 +260,9 @@ def waiting_since(pod: Pod) -> str | None:
     if not is_scheduled(pod):
         created = pod["metadata"].get("creationTimestamp")
         return str(created) if created else None
-    for status in pod.get("status", {}).get("initContainerStatuses") or ():
-        running = (status.get("state") or {}).get("running")
-        if running:
-            return str(running["startedAt"]) if running.get("startedAt") else None
+    for status in _running_init_containers(pod):
+        started = status["state"]["running"].get("startedAt")
+        return str(started) if started else None
     placed = (_condition(pod, "PodScheduled") or {}).get("lastTransitionTime")
     return str(placed) if placed else None
 

@@ -115,6 +115,14 @@ def test_a_failed_init_container_is_a_start_error() -> None:
     assert "init container 'fetch'" in str(error)
 
 
+def test_an_init_container_that_is_cut_short_by_the_deadline_is_told_with_it() -> None:
+    pod = make(phase="Failed", reason="DeadlineExceeded", initContainerStatuses=[terminated("fetch", 137, "Error")])
+    error = judge(pod, "base")
+    assert isinstance(error, PodStartError)
+    assert "exit code 137" in str(error)
+    assert "DeadlineExceeded" in str(error)
+
+
 def test_a_deadline_is_named() -> None:
     pod = make(phase="Failed", reason="DeadlineExceeded", message="Pod was active on the node longer than ...")
     error = judge(pod, "base")

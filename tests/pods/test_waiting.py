@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kpo_multicluster.pods.digest import digest
 from kpo_multicluster.pods.emitted import Notice
 from kpo_multicluster.pods.waiting import tell_waiting, waiting_line
 
@@ -14,10 +15,12 @@ CREATED, PLACED, BEGUN = "2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z", "2026-0
 NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 
 
-def pod(*, node: str = "", condition: dict[str, str] | None = None, **status: Any) -> dict[str, Any]:
+def pod(
+    *, node: str = "", condition: dict[str, str] | None = None, spec: dict[str, Any] | None = None, **status: Any
+) -> dict[str, Any]:
     return {
         "metadata": {"name": "train", "namespace": "ml", "creationTimestamp": CREATED},
-        "spec": {"nodeName": node} if node else {},
+        "spec": {**({"nodeName": node} if node else {}), **(spec or {})},
         "status": {"conditions": [{"type": "PodScheduled", **condition}] if condition else [], **status},
     }
 
@@ -26,6 +29,8 @@ UNPLACED = pod(condition={"status": "False", "message": NO_GPU, "lastTransitionT
 SCHEDULED = {"status": "True", "lastTransitionTime": PLACED}
 PULLING = {"name": "base", "state": {"waiting": {"reason": "ContainerCreating"}}}
 CLONING = {"name": "clone", "state": {"running": {"startedAt": BEGUN}}}
+MESH = {"initContainers": [{"name": "mesh", "restartPolicy": "Always"}]}
+MESHED = {"name": "mesh", "started": True, "state": {"running": {"startedAt": BEGUN}}}
 
 
 @pytest.mark.parametrize(
@@ -42,11 +47,21 @@ CLONING = {"name": "clone", "state": {"running": {"startedAt": BEGUN}}}
             pod(node="a", condition=SCHEDULED, initContainerStatuses=[CLONING], containerStatuses=[PULLING]),
             "since 00:00:03 UTC: init container 'clone' is still running.",
         ),
+        (
+            pod(node="a", condition=SCHEDULED, spec=MESH, initContainerStatuses=[MESHED], containerStatuses=[PULLING]),
+            "since 00:00:02 UTC: container 'base' is waiting (ContainerCreating).",
+        ),
+        (
+            pod(node="a", condition=SCHEDULED, spec=MESH, initContainerStatuses=[{**MESHED, "started": False}]),
+            "since 00:00:03 UTC: init container 'mesh' is still running.",
+        ),
         (pod(node="a"), "Pod ml/train has not started: the kubelet of node 'a'"),
     ],
 )
 def test_what_a_pod_waits_for_and_since_when(seen: dict[str, Any], said: str) -> None:
     line = waiting_line(seen)
+    # A triggerer knows no more of a pod than its digest.
+    assert waiting_line(digest(seen)) == line
     assert line.startswith("Pod ml/train has not started")
     assert said in line
     assert not line.endswith("..")
