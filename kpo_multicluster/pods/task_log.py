@@ -72,8 +72,8 @@ class TaskLog:
             if text.startswith(_GROUP_MARKERS):
                 # Airflow's log view folds between these only where they stand alone on a line of standard output.
                 print(text)  # noqa: T201
-                continue
-            tail.append(text)
-            log(level_of(text), formatter(container, text) if formatter else start + text)
+            else:
+                tail.append(text)
+                log(level_of(text), formatter(container, text) if formatter else start + text)
             if self._progress is not None:
                 self._progress(container, line)
