@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from importlib import import_module
@@ -13,7 +14,7 @@ from asgiref.sync import sync_to_async
 
 from kpo_multicluster.auth.diagnose import attach_findings
 from kpo_multicluster.cluster import ClusterRef
-from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
+from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError, NodeGroupError, PodRunError
 from kpo_multicluster.hooks.kubernetes import KubernetesHook
 from kpo_multicluster.triggers.leases import Leases
 
@@ -74,6 +75,15 @@ async def explain(error: KpoMulticlusterError, stored: Mapping[str, Any], hub: P
     with contextlib.suppress(KpoMulticlusterError):
         ref = await off_loop(lambda: hook_of(stored).cluster_ref)
         await asyncio.to_thread(attach_findings, error, ref, hub.api.access)
+
+
+def placed(failure: KpoMulticlusterError) -> KpoMulticlusterError:
+    """A failure that says where it happened, if that is neither the pod nor the node group."""
+    place = f" (In the triggerer on host {socket.gethostname()}.)"
+    # All who wait for one thing are given one error.
+    if not isinstance(failure, PodRunError | NodeGroupError) and place not in str(failure):
+        failure.args = (f"{failure}{place}",)
+    return failure
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.hooks.node_groups import NodeGroupWait, open_groups, until
 from kpo_multicluster.pods.failures import failure_to_json
-from kpo_multicluster.triggers.clusters import hook_of, hub_of, off_loop
+from kpo_multicluster.triggers.clusters import hook_of, hub_of, off_loop, placed
 from kpo_multicluster.triggers.killed import KILL_SECONDS, carried_through
 from kpo_multicluster.triggers.leases import Leases
 
@@ -50,11 +50,11 @@ class NodeGroupTrigger(BaseTrigger):
         except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
         except KpoMulticlusterError as error:
-            event = {"status": "error", "failure": failure_to_json(error)}
+            event = {"status": "error", "failure": failure_to_json(placed(error))}
         except BaseException as error:
             self.log.error("The trigger failed", exc_info=error)
             failure = KpoMulticlusterError(f"The trigger failed: {type(error).__name__}: {error}")
-            event = {"status": "error", "failure": failure_to_json(failure)}
+            event = {"status": "error", "failure": failure_to_json(placed(failure))}
         self._fired = True
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 

@@ -20,7 +20,7 @@ from kpo_multicluster.pods.outcome import judge
 from kpo_multicluster.pods.record import RunOutcome, RunRecord
 from kpo_multicluster.pods.status import name_of
 from kpo_multicluster.pods.task_log import TaskLog
-from kpo_multicluster.triggers.clusters import explain, hub_of
+from kpo_multicluster.triggers.clusters import explain, hub_of, placed
 from kpo_multicluster.triggers.killed import carried_through
 from kpo_multicluster.triggers.turns import turns
 from kpo_multicluster.triggers.writing import written
@@ -96,10 +96,10 @@ class KubernetesPodTrigger(BaseTrigger):
 
                 outcome = await attend(hub, record, partial(written, log.receive))
                 if outcome.failure is not None:
-                    _placed(outcome.failure)
+                    placed(outcome.failure)
                     await explain(outcome.failure, record.cluster, hub)
         except KpoMulticlusterError as error:
-            outcome = RunOutcome(record, failure=_placed(error))
+            outcome = RunOutcome(record, failure=placed(error))
         await turns().take()
         return self._told(outcome)
 
@@ -161,15 +161,6 @@ class KubernetesPodTrigger(BaseTrigger):
             self.log.error("Pod %s could not be deleted and may still be running: %s", record.where, error)
         else:
             self.log.info("The task was ended by a user. Pod %s was told to end.", record.where)
-
-
-def _placed(failure: KpoMulticlusterError) -> KpoMulticlusterError:
-    """A failure that says where it happened, if that is not the pod."""
-    place = f" (In the triggerer on host {socket.gethostname()}.)"
-    # All who wait on one watch are given one error.
-    if not isinstance(failure, PodRunError) and place not in str(failure):
-        failure.args = (f"{failure}{place}",)
-    return failure
 
 
 def _status(failure: KpoMulticlusterError | None) -> str:
