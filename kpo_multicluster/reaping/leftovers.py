@@ -2,7 +2,7 @@
 
 Nothing is touched that was not made here, and nothing of a run that is known to be under way.
 
-    found = [*await node_groups_of(groups), *await pods_of(api)]
+    found = [*await node_groups_of(groups), *await pods_of(api, where="cluster gpu")]
     judged = judge(found, rule, states={"my_dag/my_run": RunState.ENDED})
     removed = await remove(judged)
 """
