@@ -154,6 +154,11 @@ def test_results_of_other_tasks() -> None:
     assert stored_dag(dag).get_task("task").upstream_task_ids == {"before"}
 
 
+def test_arguments_by_their_place_are_refused_as_by_airflow() -> None:
+    with pytest.raises(TypeError, match="Use keyword arguments"):
+        KubernetesPodOperator("task")  # type: ignore[misc]
+
+
 def test_by_the_name_of_other_providers() -> None:
     with DAG("dag", schedule=None) as dag:
         make(workerless=False, start_from_trigger=True)

@@ -89,7 +89,7 @@ class WorkerlessSteps(DeferredSteps):
     # Names of what the task was made with, without what its class has passed on.
     _given_names: frozenset[str]
 
-    def __new__(cls, **kwargs: Any) -> Any:
+    def __new__(cls, *_: Any, **kwargs: Any) -> Any:
         """Keeps the names of the arguments: in `__init__`, those that a class passes on look the same."""
         made = super().__new__(cls)
         object.__setattr__(made, "_given_names", frozenset(kwargs))
