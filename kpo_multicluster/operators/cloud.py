@@ -96,12 +96,16 @@ class CloudPodOperator(KubernetesPodOperator):
             )
         # One's own credentials go before those that a connection has by default.
         own = conn_id == self._default_conn_id and bool(set(options) & self._credential_options())
+        source = f"the arguments of {self._title}"
         try:
             ref = self._reference(None if own else conn_id, {key: options[key] for key in options})
         except TypeError as error:
             # An unknown option; the message names it.
             raise ConfigurationError(f"cluster_options of {self._title}: {error}.") from None
-        return ref.with_source(f"the arguments of {self._title}")
+        except ConfigurationError as error:
+            error.args = (str(error).replace(ClusterRef(self._function).source, source),)
+            raise
+        return ref.with_source(source)
 
     @staticmethod
     def _credential_options() -> frozenset[str]:

@@ -121,7 +121,7 @@ def test_defaults_are_those_of_the_provider_s_operator() -> None:
         ({"config_file": "/kube"}, "does not take config_file.* such as cluster=eks"),
         ({"cluster_context": "gpu"}, "does not take cluster_context"),
         ({"kubernetes_conn_id": "kube"}, "does not take kubernetes_conn_id"),
-        ({"cluster_name": ""}, "names no cluster"),
+        ({"cluster_name": ""}, "The EKS cluster from the arguments of EksPodOperator 'task' names no cluster"),
         (
             {"cluster_options": {"rolearn": "x"}},
             "cluster_options of EksPodOperator 'task': eks.* no option rolearn",
