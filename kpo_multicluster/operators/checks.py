@@ -65,6 +65,31 @@ def check_seconds(name: str, value: Any) -> float:
     return value
 
 
+def rendered_seconds(name: str, value: Any) -> float:
+    """A duration, also as the text that a template was rendered to.
+
+    Raises:
+        ConfigurationError: it is no number of seconds, or negative.
+    """
+    try:
+        return check_seconds(name, float(value) if isinstance(value, str) else value)
+    except ValueError:
+        return check_seconds(name, value)
+
+
+def rendered_count(name: str, value: Any) -> int:
+    """How many of something, also as the text that a template was rendered to.
+
+    Raises:
+        ConfigurationError: it is no whole number, or negative.
+    """
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ConfigurationError(f"{name} must be a whole number, 0 or more, not {value!r}.")
+
+
 def names_of_containers(
     name: str, value: Iterable[str] | str | Literal[True] | None
 ) -> tuple[str, ...] | Literal[True]:

@@ -11,6 +11,7 @@ from kpo_multicluster.airflow_names import AirflowException, BaseOperator
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.hooks.kubernetes import KubernetesHook
+from kpo_multicluster.operators.checks import check_kind_of
 
 T = TypeVar("T")
 _KILLED = "The task was killed."
@@ -24,7 +25,7 @@ class ClusterTask(BaseOperator):
         kubernetes_conn_id: an Airflow connection that names the cluster, in place of `cluster`.
 
     Raises:
-        ConfigurationError: not exactly one of the two is given.
+        ConfigurationError: not exactly one of the two is given, or a cluster is none.
     """
 
     template_fields: Sequence[str] = ("kubernetes_conn_id",)
@@ -33,7 +34,9 @@ class ClusterTask(BaseOperator):
         self, *, cluster: ClusterRef | None = None, kubernetes_conn_id: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if (cluster is None) == (kubernetes_conn_id is None):
+        if cluster is not None:
+            check_kind_of("cluster", cluster, ClusterRef, "made by a function of kpo_multicluster.clouds or .cluster")
+        if (cluster is None) == (not kubernetes_conn_id):
             raise ConfigurationError(
                 f"{type(self).__name__} {self.task_id!r} takes exactly one of cluster= and kubernetes_conn_id=."
             )
@@ -44,7 +47,17 @@ class ClusterTask(BaseOperator):
 
     @cached_property
     def hook(self) -> KubernetesHook:
-        """For the cluster."""
+        """For the cluster.
+
+        Raises:
+            ConfigurationError: what names the connection was rendered to nothing.
+        """
+        if self.cluster is None and not self.kubernetes_conn_id:
+            # Without either, a hook takes the cluster that this process runs in.
+            raise ConfigurationError(
+                f"kubernetes_conn_id of {type(self).__name__} {self.task_id!r} was rendered to nothing, which names no "
+                "cluster: see what its template refers to."
+            )
         return KubernetesHook(None, self.kubernetes_conn_id, cluster=self.cluster)
 
     def on_loop(self, work: Coroutine[Any, Any, T]) -> T:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kpo_multicluster.airflow_names import Context, conf
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.hooks.node_groups import NodeGroupWait, open_groups, until
+from kpo_multicluster.operators.checks import check_kind_of, check_seconds
 from kpo_multicluster.operators.cluster_task import ClusterTask
 from kpo_multicluster.pods.failures import failure_from_json
 from kpo_multicluster.raised import as_airflow
@@ -36,7 +37,7 @@ class NodeGroupTask(ClusterTask):
         **kwargs: of `ClusterTask`, `cluster` or `kubernetes_conn_id`, and of every operator.
 
     Raises:
-        ConfigurationError: no cluster is named, or the time is not positive.
+        ConfigurationError: no cluster is named, the time is not positive, or an argument is of a wrong type.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class NodeGroupTask(ClusterTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not timeout_seconds > 0:
+        if not check_seconds("timeout_seconds", timeout_seconds):
             raise ConfigurationError(f"timeout_seconds must be more than 0, not {timeout_seconds!r}.")
+        check_kind_of("see_nodes", see_nodes, bool, "True or False")
+        check_kind_of("deferrable", deferrable, (bool, type(None)), "True, False or None")
         self.see_nodes = see_nodes
         self.timeout_seconds = timeout_seconds
         if deferrable is None:

@@ -15,6 +15,7 @@ from kpo_multicluster.hooks.node_groups import NodeGroupWait
 from kpo_multicluster.node_groups.clouds import check_for
 from kpo_multicluster.node_groups.readiness import Wanted
 from kpo_multicluster.node_groups.spec import NodeGroupSpec
+from kpo_multicluster.operators.checks import rendered_count
 from kpo_multicluster.operators.node_group_task import NodeGroupTask
 from kpo_multicluster.raised import airflow_errors
 
@@ -157,7 +158,7 @@ class ScaleNodeGroupOperator(NodeGroupTask):
             ConfigurationError: there is no such group, or it cannot have that size.
             CredentialError: who asks was refused.
         """
-        size = int(self.desired_size)
+        size = rendered_count("desired_size", self.desired_size)
         deadline = self.deadline
         change = self.on_loop(self.groups.scale(self.name, size, timeout_seconds=self.timeout_seconds))
         self.ended(NodeGroupWait(self.name, change.to_json(), deadline, nodes=size, see_nodes=self.see_nodes))

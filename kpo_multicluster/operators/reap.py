@@ -9,6 +9,7 @@ from kpo_multicluster.airflow_names import Context
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.hooks.connections import AirflowConnections
 from kpo_multicluster.hooks.dag_runs import states_for_task
+from kpo_multicluster.operators.checks import rendered_seconds
 from kpo_multicluster.operators.cluster_task import ClusterTask
 from kpo_multicluster.raised import airflow_errors
 
@@ -42,7 +43,7 @@ class ReapOperator(ClusterTask):
     def __init__(
         self,
         *,
-        older_than_seconds: float | None = None,
+        older_than_seconds: float | str | None = None,
         node_groups: bool | None = None,
         pods: bool = True,
         namespace: str | None = None,
@@ -63,6 +64,7 @@ class ReapOperator(ClusterTask):
         """Looks through the cluster, and removes.
 
         Raises:
+            ConfigurationError: an argument was rendered to what it cannot be.
             KpoMulticlusterError: something could not be looked for or removed; all else was.
         """
         from kpo_multicluster.reaping.leftovers import ReapRule
@@ -73,7 +75,7 @@ class ReapOperator(ClusterTask):
             return states_for_task(context["ti"], runs)
 
         limit = self.older_than_seconds
-        rule = ReapRule(None if limit is None else float(limit))
+        rule = ReapRule(None if limit is None else rendered_seconds("older_than_seconds", limit))
         found = self.on_loop(reap(self._place(), rule, states=states, delete=self.delete))
         for one in found.judged:
             self.log.info("%s", one)

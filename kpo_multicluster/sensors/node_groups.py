@@ -10,6 +10,7 @@ from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.hooks.node_groups import NodeGroupWait
 from kpo_multicluster.node_groups.group import Change
 from kpo_multicluster.node_groups.spec import GPU_RESOURCE
+from kpo_multicluster.operators.checks import rendered_count
 from kpo_multicluster.operators.node_group_task import NodeGroupTask
 from kpo_multicluster.raised import airflow_errors
 
@@ -55,6 +56,7 @@ class NodeGroupSensor(NodeGroupTask):
         """Waits.
 
         Raises:
+            ConfigurationError: a number is none.
             NodeGroupError: the group is in trouble, not there, or not as awaited in time.
             CredentialError: who asks was refused.
         """
@@ -64,8 +66,8 @@ class NodeGroupSensor(NodeGroupTask):
             Change("delete" if gone else "create", self.name).to_json(),
             self.deadline,
             gone=gone,
-            nodes=int(self.nodes),
-            gpus=int(self.gpus),
+            nodes=rendered_count("nodes", self.nodes),
+            gpus=rendered_count("gpus", self.gpus),
             resource=self.gpu_resource,
             see_nodes=self.see_nodes,
         )

@@ -128,5 +128,17 @@ def test_what_cannot_be_removed_fails_the_task(scene: Scene) -> None:
 def test_a_task_with_nothing_to_look_for() -> None:
     with pytest.raises(ConfigurationError, match="nothing to look for"):
         ReapOperator(task_id="reap", kubernetes_conn_id="k", node_groups=False, pods=False)
-    with pytest.raises(ConfigurationError, match="exactly one of"):
-        ReapOperator(task_id="reap")
+    for kubernetes_conn_id in (None, ""):
+        with pytest.raises(ConfigurationError, match="exactly one of"):
+            ReapOperator(task_id="reap", kubernetes_conn_id=kubernetes_conn_id)
+
+
+def test_what_is_rendered_to_nothing_or_to_no_number() -> None:
+    reap = ReapOperator(task_id="reap", kubernetes_conn_id="{{ params.conn }}", older_than_seconds="{{ params.age }}")
+    reap.render_template_fields({"params": {"conn": "", "age": "soon"}})
+    with pytest.raises(ConfigurationError, match=r"older_than_seconds must be a number .* not 'soon'"):
+        reap.execute({})
+    # It must not clean up the cluster that Airflow runs in instead.
+    reap.older_than_seconds = "60"
+    with pytest.raises(ConfigurationError, match="kubernetes_conn_id of ReapOperator 'reap' was rendered to nothing"):
+        reap.execute({})

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -186,18 +187,32 @@ def test_a_group_of_another_run(scene: Scene) -> None:
 def test_what_is_wrong_is_said_when_a_dag_is_parsed(bed: Bed) -> None:
     ref = eks("ml", region="us-east-2")
     options = {"cloud": "eks", "node_role": "arn:aws:iam::111111111111:role/n", "subnets": ["subnet-a"]}
+    create_group: Any = partial(CreateNodeGroupOperator, task_id="create")
     for given, match in (
         ({"spec": {"name": "g", "options": {**options, "amiType": "x"}}}, "unknown field amiType"),
         ({"spec": {"name": "g!", "options": options}}, "1 to 63 letters"),
         ({"spec": {"name": "g", "options": options}, "kubernetes_conn_id": "k"}, "exactly one of"),
         ({"spec": {"name": "g", "options": options}, "timeout_seconds": 0}, "more than 0"),
+        ({"spec": {"name": "g", "options": options}, "timeout_seconds": "60"}, "must be a number of seconds"),
+        ({"spec": {"name": "g", "options": options}, "deferrable": "False"}, "deferrable must be True, False or None"),
+        ({"spec": {"name": "g", "options": options}, "cluster": "gpu"}, "cluster must be made by a function of"),
     ):
         with pytest.raises(ConfigurationError, match=match):
-            CreateNodeGroupOperator(task_id="create", cluster=ref, **given)
+            create_group(**{"cluster": ref, **given})
     with pytest.raises(ConfigurationError, match="'ready' or 'gone'"):
         NodeGroupSensor(task_id="s", cluster=ref, name="g", target="ACTIVE")
     # What holds templates is looked at when they are rendered.
     CreateNodeGroupOperator(task_id="create", cluster=ref, spec={"name": "g{{ ds_nodash }}", "options": options})
+
+
+@pytest.mark.parametrize("number", ["many", "-1", -1, 1.5, True, None])
+def test_a_number_that_is_none(number: Any) -> None:
+    ref = eks("ml", region="us-east-2")
+    scale = ScaleNodeGroupOperator(task_id="scale", cluster=ref, name="g", desired_size=number)
+    wait = NodeGroupSensor(task_id="wait", cluster=ref, name="g", nodes=number)
+    for task_of_it, name in ((scale, "desired_size"), (wait, "nodes")):
+        with pytest.raises(ConfigurationError, match=f"{name} must be a whole number, 0 or more, not {number!r}"):
+            run(task_of_it)
 
 
 def test_pods_are_placed(scene: Scene) -> None:
