@@ -156,7 +156,7 @@ def test_results_of_other_tasks() -> None:
 
 def test_arguments_by_their_place_are_refused_as_by_airflow() -> None:
     with pytest.raises(TypeError, match="Use keyword arguments"):
-        KubernetesPodOperator("task")  # type: ignore[misc]
+        KubernetesPodOperator("task")  # type: ignore[call-arg]
 
 
 def test_by_the_name_of_other_providers() -> None:
