@@ -212,13 +212,20 @@ class DeferredSteps(PodSteps):
             namespace = self._manifest(context)["metadata"]["namespace"]
             selector = self._build_find_pod_label_selector(context)
             for pod in session.call(lambda run: run.find(namespace, selector)):
-                if (pod["metadata"].get("annotations") or {}).get(ATTEMPT_ANNOTATION) == str(ti.id):
+                if self._is_of_try(pod["metadata"], ti):
                     session.adopt(pod)
                     session.delete_alone(grace_seconds=self.termination_grace_period)
         except KpoMulticlusterError as error:
             self.log.error("The pod could not be looked for and ended, it may still be running: %s", error)
         finally:
             session.close()
+
+    def _is_of_try(self, metadata: Mapping[str, Any], ti: Any) -> bool:
+        """Whether a try created the pod, or went on with it. A later try may have begun, with a pod of its own."""
+        if (metadata.get("annotations") or {}).get(ATTEMPT_ANNOTATION) == str(ti.id):
+            return True
+        number = str((metadata.get("labels") or {}).get("try_number", ""))
+        return self.reattach_on_restart and number.isdecimal() and int(number) < ti.try_number
 
 
 def _check_storable(name: str, value: Any) -> None:

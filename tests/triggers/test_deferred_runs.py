@@ -224,6 +224,22 @@ def test_a_pod_whose_trigger_is_lost_is_ended_unless_another_try_goes_on_with_it
     assert other.pod_name in [pod["metadata"]["name"] for pod in cluster.pods()]
 
 
+def test_the_pod_of_an_earlier_try_that_was_gone_on_with_is_ended_as_well(
+    cluster: EmbeddedCluster, defer: Defer
+) -> None:
+    """But not that of a later one, which Airflow may have started already."""
+    arguments: dict[str, Any] = {"termination_grace_period": 0}
+    first = defer("sleep 300", ti=FakeTaskInstance("task", try_number=1, max_tries=1), **arguments)
+    second = defer("sleep 300", ti=FakeTaskInstance("task", try_number=2, max_tries=1), **arguments)
+    assert second.pod_name == first.pod_name
+    third = defer(
+        "sleep 300", ti=FakeTaskInstance("task", try_number=3, max_tries=2), reattach_on_restart=False, **arguments
+    )
+    with pytest.raises(TaskDeferralError):
+        second.resume_with({"error": "Trigger failure"}, "__fail__")
+    cluster.wait_until(lambda pods: [pod["metadata"]["name"] for pod in pods] == [third.pod_name])
+
+
 async def test_a_pod_that_someone_deletes_is_lost(cluster: EmbeddedCluster, defer: Defer) -> None:
     deferred = await asyncio.to_thread(defer, "sleep 300", termination_grace_period=0)
     async with running(deferred.trigger()) as (trigger,):
