@@ -34,6 +34,7 @@ from kpo_multicluster.node_groups.spec import NodeGroupSpec
 from kpo_multicluster.node_groups.waiting import PACE, Deadline, Pace, to_its_end
 
 DEFAULT_TIMEOUT_SECONDS = 30 * 60.0
+_OUTAGE_SECONDS = 5 * 60.0
 PROVIDER = "provider"
 """The first stage of a node group's way to readiness: its cloud says that it is there."""
 
@@ -182,21 +183,27 @@ class NodeGroups:
             NodeGroupTimeoutError: other changes of the cluster took too long.
             ConfigurationError: there is no such cluster, or the cloud refuses.
             CredentialError: who asks was refused.
-            ConnectError: the cloud cannot be reached.
+            ConnectError: the cloud cannot be reached, for five minutes.
         """
         deadline = Deadline(timeout_seconds, self.pace)
         while True:
-            group = await self.describe(name)
-            if group is None:
-                return None
-            if group.phase is Phase.DELETING:
-                return Change("delete", name)
-            if not force:
-                _check_owned(group, run)
             try:
+                group = await self.describe(name)
+                if group is None:
+                    return None
+                if group.phase is Phase.DELETING:
+                    return Change("delete", name)
+                if not force:
+                    _check_owned(group, run)
                 return await to_its_end(self.cloud.delete, group)
             except BusyError as busy:
-                await self._wait_for(busy, deadline, f"The {group} was not deleted")
+                outcome = f"The node group {name!r} of the {self.cloud.where} was not deleted"
+                await self._wait_for(busy, deadline, outcome)
+            except ConnectError:
+                # A teardown mostly has no other try, and what it leaves there costs money.
+                if deadline.elapsed_seconds >= min(deadline.seconds, _OUTAGE_SECONDS):
+                    raise
+                await deadline.pause()
 
     # -- following -----------------------------------------------------------------------------------------------------
 

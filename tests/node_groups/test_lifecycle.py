@@ -224,6 +224,16 @@ async def test_a_deletion_that_fails_says_why(bed: Bed) -> None:
         await groups.until_gone(change, timeout_seconds=LIMIT_SECONDS)
 
 
+async def test_a_cloud_that_is_away_for_a_while_is_asked_again_to_delete(gke_bed: Bed) -> None:
+    groups = gke_bed.open()
+    await made(gke_bed, groups)
+    # One request is sent four times at most.
+    gke_bed.fake.faults.drop("DELETE .*/nodePools/gpu$", times=5)
+    gone = await groups.delete("gpu")
+    assert gone is not None
+    await groups.until_gone(gone, timeout_seconds=LIMIT_SECONDS)
+
+
 async def test_the_reason_survives_another_process(bed: Bed) -> None:
     groups = bed.open()
     bed.fake.node_groups.fail_next(ChangeKind.CREATE, Trouble("GCE_STOCKOUT", "there is no capacity left"))
