@@ -26,7 +26,7 @@ class FunctionSource:
     """A function, as it is sent.
 
     Attributes:
-        name: of the function.
+        name: of the function, as it stands there.
         text: of it alone, without decorators.
         file: that it is in.
         line: of the file at which `text` begins.
@@ -92,12 +92,16 @@ def _without_decorators(
         raise ConfigurationError(
             f"The source of the {where} cannot be read ({type(error).__name__}: {error}): define it with def in a file."
         ) from None
+    if definition.name != function.__code__.co_name:
+        raise ConfigurationError(
+            f"The source of the {where} is not what was imported, as its file has changed since: run the task again."
+        )
     skipped = definition.lineno - (2 if nested else 1)
     text, line = "".join(lines[skipped:]), first + skipped
     if nested:
         text, line = f"if True:\n{text}", line - 1
     returns = any(isinstance(node, ast.Return) and not _is_none(node.value) for node in _own_nodes(definition))
-    return FunctionSource(function.__name__, text, function.__code__.co_filename, line, returns), definition
+    return FunctionSource(definition.name, text, function.__code__.co_filename, line, returns), definition
 
 
 def _is_none(value: ast.expr | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json as js
 import math
+import runpy
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
@@ -154,6 +155,24 @@ def test_one_without_a_file() -> None:
     names: dict[str, Any] = {}
     exec("def f(): pass", names)
     assert "cannot be read" in refusal(names["f"])
+
+
+def test_a_file_that_has_changed_since(tmp_path: Path) -> None:
+    file = tmp_path / "dag.py"
+    file.write_text("def other():\n    return 2\n\n\ndef f():\n    return 1\n")
+    names = runpy.run_path(str(file))
+    # As whoever deploys DAGs may do between a worker's import of the file and the run of a mapped task.
+    file.write_text("import json\n\n\ndef other():\n    return 2\n\n\ndef f():\n    return 1\n")
+    assert "its file has changed since: run the task again" in refusal(names["f"])
+
+
+def test_a_function_of_another_name() -> None:
+    def f(number: int) -> int:
+        return 1 if number < 2 else number * f(number - 1)
+
+    f.__name__ = "factorial"
+    # In the pod it has the name that it is written with.
+    assert source_of(f, "@task.pod").name == "f"
 
 
 def test_the_dag_file_is_refused_with_it() -> None:
