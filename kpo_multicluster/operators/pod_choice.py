@@ -13,7 +13,7 @@ from kpo_multicluster.operators.request import PodRequest
 from kpo_multicluster.operators.session import PodSession
 from kpo_multicluster.pods.labels import POD_CHECKED_KEY, POD_CHECKED_VALUE
 from kpo_multicluster.pods.outcome import choose, succeeded
-from kpo_multicluster.pods.status import is_active, name_of, uid_of
+from kpo_multicluster.pods.status import ended_for_good, is_active, name_of, uid_of
 
 
 class PodChoice(PodRequest):
@@ -31,12 +31,17 @@ class PodChoice(PodRequest):
     def find_pod(self, namespace: str, context: Context, *, exclude_checked: bool = True) -> Any:
         """The pod that an earlier try of this task left and that is worth going on with; clears others away.
 
+        Once the run has a pod, that one, whatever became of it, and nothing is cleared away.
+
         Returns:
             A PodObject, or None.
         """
         selector = self._build_find_pod_label_selector(context, exclude_checked=exclude_checked)
         pods = self._steps.call(lambda run: run.find(namespace, selector))
-        return self._settle(pods)
+        own = self._steps.pod
+        if own is None:
+            return self._settle(pods)
+        return next((PodObject(pod) for pod in pods if uid_of(pod) == uid_of(own)), None)
 
     def log_matching_pod(self, pod: Any, context: Context) -> None:
         """Tells which pod is gone on with."""
@@ -125,7 +130,10 @@ class PodChoice(PodRequest):
         chosen, others = choose([as_pod(pod) for pod in pods], self.base_container_name)
         for other in others:
             self.log.info("Pod %s was left by an earlier try of this task.", name_of(other))
-            if not self.process_pod_deletion(as_pod(other), reraise=False):
+            if not ended_for_good(other, self.base_container_name):
+                # on_finish_action is about pods that have finished: two must not do the same work.
+                self._delete(as_pod(other), reraise=False)
+            elif not self.process_pod_deletion(as_pod(other), reraise=False):
                 self.patch_already_checked(as_pod(other), reraise=False)
         return None if chosen is None else as_pod(chosen)
 
@@ -145,6 +153,9 @@ class PodChoice(PodRequest):
         if not wanted:
             self.log.info("Pod %s is kept, as on_finish_action is %r.", name_of(target), action.value)
             return False
+        return self._delete(target, reraise=reraise)
+
+    def _delete(self, target: PodObject, *, reraise: bool) -> bool:
         try:
             self._steps.call(lambda run: run.delete(target))
         except KpoMulticlusterError as error:

@@ -188,6 +188,7 @@ class PodSteps(PodChoice):
             return False
         self.log.warning("%s It had not started: as relaunch_on says, another is created.", error)
         session.call(lambda run: run.delete(lost))
+        session.pod = session.request = None
         return True
 
     def _manifest(self, context: Context) -> PodObject:
@@ -332,7 +333,6 @@ class PodSteps(PodChoice):
                 self.patch_already_checked(remote, reraise=False)
         ended = termination(remote, self.base_container_name)
         if ended is not None and ended.exit_code in self.skip_on_exit_code:
-            # 0 may be one of them: whatever upstream's operator skips is skipped here.
             raise AirflowSkipException(f"Pod {name_of(remote)} ended with exit code {ended.exit_code}: skipped.")
         if failure is not None:
             raise self._with_last_lines(failure)

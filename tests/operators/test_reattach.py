@@ -109,6 +109,34 @@ def test_of_two_left_over_pods_one_is_gone_on_with_and_the_other_removed(
     cluster.wait_until(gone)
 
 
+@pytest.mark.parametrize("action", ["keep_pod", "delete_succeeded_pod"])
+def test_of_two_that_run_the_other_is_removed_whatever_becomes_of_finished_pods(
+    cluster: EmbeddedCluster, run: Run, abandon: Callable[..., FakeTaskInstance], action: str
+) -> None:
+    first = abandon("sleep 60")
+    second = abandon("sleep 1", ti=again(first), reattach_on_restart=False)
+    run("false", ti=again(second), on_finish_action=action)
+    cluster.wait_until(lambda pods: first.pushed["pod_name"] not in [pod["metadata"]["name"] for pod in pods])
+    assert len(cluster.pods()) == (1 if action == "keep_pod" else 0)
+
+
+def test_in_the_course_of_a_run_its_own_pod_is_found_as_it_is(cluster: EmbeddedCluster, run: Run) -> None:
+    found: list[Any] = []
+
+    class Looking:
+        @staticmethod
+        def on_pod_completion(*, operator: KubernetesPodOperator, context: Any, **_more: Any) -> None:
+            found.append(operator.find_pod("default", context=context))
+            assert cluster.requests.counts()["delete"] == cluster.requests.counts()["patch"] == 0
+
+    ti = FakeTaskInstance("task")
+    with pytest.raises(PodFailedError, match="exit code 1"):
+        run("exit 1", ti=ti, callbacks=Looking)
+    (pod,) = found
+    assert pod.metadata.name == ti.pushed["pod_name"]
+    assert pod.status.container_statuses[0].state.terminated.exit_code == 1
+
+
 def test_another_task_s_pod_is_left_alone(
     cluster: EmbeddedCluster, run: Run, abandon: Callable[..., FakeTaskInstance]
 ) -> None:
