@@ -60,7 +60,8 @@ def write(sent: Any, result: Any) -> None:
     if result is None or not sent["result_file"]:
         return
     try:
-        text = json.dumps(result)
+        # Airflow would not store a NaN, and not say whose it is.
+        text = json.dumps(result, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         sys.exit(
             "The result of {} is a {} that JSON does not carry ({}): return texts, numbers, lists and dictionaries of "

@@ -163,13 +163,16 @@ def test_an_exit_code_of_one_s_own(where: Where, run: Run) -> None:
         run(made(f, {**where, "skip_on_exit_code": 99}))
 
 
-def test_a_result_that_is_not_json(where: Where, run: Run, lines: Callable[[], list[str]]) -> None:
-    def f() -> Any:
-        return {1, 2}
+@pytest.mark.parametrize(("written", "kind"), [("{1, 2}", "set"), ("{'loss': float('nan')}", "dict")])
+def test_a_result_that_is_not_json(
+    where: Where, run: Run, lines: Callable[[], list[str]], written: str, kind: str
+) -> None:
+    def f(written: str) -> Any:
+        return eval(written)
 
     with pytest.raises(PodFailedError):
-        run(made(f, where))
-    assert any("The result of f is a set that JSON does not carry" in line for line in lines())
+        run(made(f, where, written))
+    assert any(f"The result of f is a {kind} that JSON does not carry" in line for line in lines())
 
 
 # Airflow does, before 3.2.
