@@ -50,7 +50,7 @@ LOCK := $(UV) pip compile --quiet --universal --all-extras --no-emit-index-url -
 # came out, which does not work with every later version.
 LOWEST_AIRFLOW_DATE := 2025-10-20
 MIDDLE_AIRFLOW_DATE := 2026-06-10
-LATER := aiohttp aiohttp-socks anyio azure-mgmt-containerservice google-cloud-container kubernetes kubernetes-asyncio moto multidict propcache pytest pytest-asyncio urllib3 yarl
+LATER := aiohttp aiohttp-socks azure-mgmt-containerservice google-cloud-container kubernetes kubernetes-asyncio moto multidict propcache pytest pytest-asyncio urllib3 yarl
 
 .PHONY: lock
 lock: $(UV) ## Rewrite the locked versions in requirements/
