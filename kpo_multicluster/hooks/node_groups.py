@@ -33,6 +33,7 @@ class NodeGroupWait:
         resource: by which GPUs are asked for.
         see_nodes: ask the cluster's API server for its nodes.
         undo_run: a user who ends the task ends the group with it, if it was made for this run.
+        result: that the task returns then.
     """
 
     name: str
@@ -44,6 +45,7 @@ class NodeGroupWait:
     resource: str = "nvidia.com/gpu"
     see_nodes: bool = True
     undo_run: str | None = None
+    result: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """It as JSON values."""

@@ -24,7 +24,7 @@ class CreateNodeGroupOperator(NodeGroupTask):
     """Sees to it that a node group is there, and that its nodes take pods and have their GPUs.
 
     A group that is there and is what the spec says is adopted. What this task made for its run is removed again when it
-    fails. Its XCom is the group's name, and whether it was made here.
+    fails. Its XCom is the group's `name`, whether it was `created` by this try, and whether it is `owned` by this run.
 
     Args:
         spec: of the group: a `NodeGroupSpec`, or its fields, which may hold templates.
@@ -85,6 +85,7 @@ class CreateNodeGroupOperator(NodeGroupTask):
                     "follow one another (max_active_runs=1), or give each a group of its own name."
                 )
             wanted = Wanted.of(spec)
+            result = {"name": spec.name, "created": ensured.created, "owned": ensured.owned}
             wait = NodeGroupWait(
                 spec.name,
                 ensured.change.to_json(),
@@ -94,6 +95,7 @@ class CreateNodeGroupOperator(NodeGroupTask):
                 resource=wanted.resource,
                 see_nodes=self.see_nodes,
                 undo_run=run,
+                result=result,
             )
             self.ended(wait)
         except (TaskDeferred, NodeGroupMismatchError):
@@ -103,7 +105,7 @@ class CreateNodeGroupOperator(NodeGroupTask):
             raise
         finally:
             self._undoing = None
-        return {"name": spec.name, "created": ensured.created, "owned": ensured.owned}
+        return result
 
     @airflow_errors()
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +120,7 @@ class CreateNodeGroupOperator(NodeGroupTask):
         except Exception:
             self.undo(name, self.run_of(context))
             raise
-        return {"name": name}
+        return dict(event["result"])
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Goes on after a deferral, also where the triggerer failed or Airflow ended the wait, which tell nothing else.

@@ -45,8 +45,9 @@ class NodeGroupTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Waits; yields the one event."""
         try:
-            await self._waited()
-            event: dict[str, Any] = {"status": "success"}
+            wait = NodeGroupWait.from_json(self.wait)
+            await self._waited(wait)
+            event: dict[str, Any] = {"status": "success", "result": wait.result}
         except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
         except KpoMulticlusterError as error:
@@ -58,8 +59,7 @@ class NodeGroupTrigger(BaseTrigger):
         self._fired = True
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
-    async def _waited(self) -> None:
-        wait = NodeGroupWait.from_json(self.wait)
+    async def _waited(self, wait: NodeGroupWait) -> None:
         async with contextlib.AsyncExitStack() as stack:
             groups = await stack.enter_async_context(_groups_of(self.cluster))
             api = None

@@ -58,7 +58,7 @@ def test_a_group_for_a_run(scene: Scene, execute: Callable[..., Any], caplog: py
     caplog.set_level(logging.INFO)
     made = execute(create(scene))
 
-    assert made["name"] == "gpu"
+    assert made == {"name": "gpu", "created": True, "owned": True}
     assert len(scene.nodes()) == 2
     assert "ready: 2 nodes take pods, 2 nvidia.com/gpu allocatable" in caplog.text
     assert "SECRET" not in caplog.text
