@@ -15,12 +15,22 @@ class MulticlusterHook(KubernetesHook):
     """Clients for the cluster of a connection of type `kpo_multicluster`.
 
     It is a `KubernetesHook`, which takes such a connection as well; this one is what Airflow shows the form of.
+
+    Args:
+        conn_id: the same as `kubernetes_conn_id`; wins over it.
+        kubernetes_conn_id: a connection; None looks none up.
+        **arguments: of `KubernetesHook`.
     """
 
     conn_name_attr = "kubernetes_conn_id"
     default_conn_name = "kpo_multicluster_default"
     conn_type = FORM_TYPE
     hook_name = FORM_NAME
+
+    def __init__(
+        self, conn_id: str | None = None, kubernetes_conn_id: str | None = default_conn_name, **arguments: Any
+    ) -> None:
+        super().__init__(conn_id, kubernetes_conn_id, **arguments)
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:

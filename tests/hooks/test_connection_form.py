@@ -212,6 +212,16 @@ def test_either_hook_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
         assert said.endswith("It was named by this connection.")
 
 
+def test_its_default_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not that of the other hook, which may lead to another cluster.
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", "kubernetes://?kube_config_path=/elsewhere")
+    with pytest.raises(ConfigurationError, match="There is no connection 'kpo_multicluster_default'"):
+        _ = MulticlusterHook().cluster_ref
+    monkeypatch.setenv("AIRFLOW_CONN_KPO_MULTICLUSTER_DEFAULT", "kpo-multicluster://?cluster_kind=in_cluster")
+    assert MulticlusterHook().is_in_cluster
+    assert MulticlusterHook(kubernetes_conn_id=None, config_file="/config").cluster_ref.options == {"path": "/config"}
+
+
 EKS = {"cluster_kind": "eks", "cluster_name": "gpu", "region": "us-east-2", "cloud_conn_id": "aws_remote"}
 CLOUD_FIELD = "field 'Cloud connection' (cloud_conn_id) of connection 'gpu'"
 
