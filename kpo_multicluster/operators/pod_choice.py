@@ -143,17 +143,21 @@ class PodChoice(PodRequest):
         Raises:
             KpoMulticlusterError: the deletion was refused or not answered, and `reraise` is set.
         """
-        target, action = as_pod(pod), self.on_finish_action
-        wanted = {
-            OnFinishAction.DELETE_POD: True,
-            OnFinishAction.KEEP_POD: False,
-            OnFinishAction.DELETE_SUCCEEDED_POD: succeeded(target, self.base_container_name),
-            OnFinishAction.DELETE_ACTIVE_POD: is_active(target),
+        target = as_pod(pod)
+        return not self._is_kept(target) and self._delete(target, reraise=reraise)
+
+    def _is_kept(self, target: PodObject) -> bool:
+        """Whether on_finish_action keeps a pod; tells so."""
+        action = self.on_finish_action
+        kept = {
+            OnFinishAction.DELETE_POD: False,
+            OnFinishAction.KEEP_POD: True,
+            OnFinishAction.DELETE_SUCCEEDED_POD: not succeeded(target, self.base_container_name),
+            OnFinishAction.DELETE_ACTIVE_POD: not is_active(target),
         }[action]
-        if not wanted:
+        if kept:
             self.log.info("Pod %s is kept, as on_finish_action is %r.", name_of(target), action.value)
-            return False
-        return self._delete(target, reraise=reraise)
+        return kept
 
     def _delete(self, target: PodObject, *, reraise: bool) -> bool:
         try:
@@ -163,6 +167,13 @@ class PodChoice(PodRequest):
                 raise
             self.log.warning("Pod %s could not be deleted: %s", name_of(target), error)
             return False
+        return True
+
+    def _keep_if_finished(self, pod: dict[str, Any] | None) -> bool:
+        """Marks a pod that has ended, if on_finish_action keeps it; returns whether it does."""
+        if pod is None or not ended_for_good(pod, self.base_container_name) or not self._is_kept(as_pod(pod)):
+            return False
+        self.patch_already_checked(as_pod(pod), reraise=False)
         return True
 
     def patch_already_checked(self, pod: Any, *, reraise: bool = True) -> None:

@@ -182,9 +182,8 @@ class PodSteps(PodChoice):
         """Whether a pod was lost in a way of `relaunch_on` before it could do anything; it is cleared away then."""
         self._see(session)
         lost = as_pod(self.remote_pod)
-        if not isinstance(error, PodLostError) or has_started(lost, self.base_container_name):
-            return False
-        if LossCause(error.cause) not in self.relaunch_on:
+        wanted = isinstance(error, PodLostError) and LossCause(error.cause) in self.relaunch_on
+        if not wanted or has_started(lost, self.base_container_name):
             return False
         self.log.warning("%s It had not started: as relaunch_on says, another is created.", error)
         session.call(lambda run: run.delete(lost))
@@ -245,12 +244,14 @@ class PodSteps(PodChoice):
             session.call(lambda run: run.monitor.wait(lambda pod: ended_for_good(pod, base)))
 
     def _leave(self, session: PodSession, context: Context, error: KpoMulticlusterError) -> None:
-        """After an error of ours, with a pod that may be well: left for the next try; ended if there is none."""
+        """After an error of ours, with a pod that may be well: left for the next try; without one it must end."""
         if not session.begun:
             return
         ti = context["ti"]
         if self.reattach_on_restart and ti.try_number <= ti.max_tries:
             self.log.warning("Pod %s was left as it is: the next try of this task will go on with it.", session.where())
+            return
+        if self._keep_if_finished(session.current):
             return
         self.log.warning("No further try of this task will go on with pod %s: ending it.", session.where())
         if not session.delete_alone(grace_seconds=self.termination_grace_period):
@@ -376,8 +377,7 @@ class PodSteps(PodChoice):
         return self._failure
 
     def _with_last_lines(self, failure: PodRunError) -> PodRunError:
-        lines = self._task_log.tail.get(self.base_container_name)
-        if lines:
+        if lines := self._task_log.tail.get(self.base_container_name):
             failure.args = ("\n".join([str(failure), "Last lines of its log:", *lines]),)
         return failure
 

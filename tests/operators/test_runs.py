@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from kpo_multicluster.airflow_names import AirflowSkipException
-from kpo_multicluster.errors import ConflictError, InvalidError, PodFailedError, PodStartError, XComError
+from kpo_multicluster.errors import (
+    BadRequestError,
+    ConflictError,
+    InvalidError,
+    PodFailedError,
+    PodStartError,
+    XComError,
+)
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 from kpo_multicluster.testing.cluster import EmbeddedCluster
 
@@ -268,6 +275,16 @@ def test_a_result_that_went_with_its_pod_is_lost(cluster: EmbeddedCluster, run: 
     ):
         run("echo 1 > /airflow/xcom/return.json", do_xcom_push=True, ti=FakeTaskInstance("task", max_tries=1))
     assert not any("the next try" in line for line in lines())
+
+
+def test_a_finished_pod_that_is_to_be_kept_is_kept_where_its_result_cannot_be_read(
+    cluster: EmbeddedCluster, run: Run
+) -> None:
+    with cluster.faults.answer("^exec ", 400), pytest.raises(BadRequestError):
+        run("echo 1 > /airflow/xcom/return.json", do_xcom_push=True, on_finish_action="keep_pod")
+    (pod,) = cluster.pods()
+    assert "deletionTimestamp" not in pod["metadata"]
+    assert pod["metadata"]["labels"]["already_checked"] == "True"
 
 
 def test_is_delete_operator_pod_is_honoured(make: Callable[..., KubernetesPodOperator]) -> None:
