@@ -133,6 +133,9 @@ def test_what_was_set_on_the_task_since() -> None:
     gpu = clouds.gke("gpu", project="p", location="europe-west1")
     with DAG("dag", schedule=None), gpu_nodes(cluster=gpu, spec=spec) as nodes:
         operator = make(cluster=gpu)
+        other = KubernetesPodOperator(task_id="other", image="alpine:3", workerless=True)
+    other.cluster = gpu
+    assert anew(other).cluster == gpu
     operator.startup_timeout_seconds, operator.service_account_name = 7, "set-by-a-policy"
     found = anew(operator)
     # Without its tolerations, no node would take it.

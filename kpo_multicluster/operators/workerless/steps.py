@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kpo_multicluster.airflow_names import BaseOperator, Context, init_arguments
+from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError, XComError
 from kpo_multicluster.operators.deferral import DeferredSteps
 from kpo_multicluster.operators.enums import OnKillAction
@@ -32,7 +33,7 @@ _TRIGGER: Final = "kpo_multicluster.operators.workerless.trigger.WorkerlessPodTr
 _OF_AIRFLOW: Final = frozenset({"do_xcom_push", "multiple_outputs", "execution_timeout", "retries"})
 # Attributes that hold what their arguments were, as arguments of a pod and these types do: they can be set again.
 _OF_PODS: Final = frozenset(PodArguments.__dataclass_fields__)
-_PLAIN: Final = (bool, int, float, str)
+_PLAIN: Final = (bool, int, float, str, ClusterRef)
 # Said by others of the same meaning, or by the trigger itself.
 _LEFT_OUT: Final = frozenset(
     {
