@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Awaitable, Collection, Iterable
 from typing import Any
@@ -37,6 +38,8 @@ OUTAGE_SECONDS = 120.0
 # A connection for a whole namespace may be tried more often than one for each pod. An outage that lasts longer is told.
 _RETRY = RetryPolicy(budget_seconds=5.0, first_delay_seconds=0.1, max_delay_seconds=1.0)
 _AGAIN_SECONDS = 1.0
+# Longer than it takes to fail from the start. A watch that held for so long worked, also if it had nothing to tell.
+_WORKED_SECONDS = 30.0
 # Pods that begin to be waited for together are looked up together.
 _GATHER_SECONDS = 0.05
 _FEW = 4
@@ -167,12 +170,14 @@ class _NamespaceWatch:
     # -- the watch -----------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        outage = _Outage()
+        loop, outage = asyncio.get_running_loop(), _Outage()
         while True:
             self._placed.clear()
+            placed_at = math.inf
             try:
                 self._version = await self._place()
                 self._placed.set()
+                placed_at = loop.time()
                 self._want(self._waiting)
                 await self._follow(self._version, outage)
             except GoneError:
@@ -181,6 +186,8 @@ class _NamespaceWatch:
             except ForbiddenError as error:
                 await self._poll(error)
             except (ConnectError, ApiError, CredentialError) as error:
+                if loop.time() - placed_at > _WORKED_SECONDS:
+                    outage.passed()
                 await self._tell(outage.first(error))
                 if outage.over():
                     raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
@@ -210,6 +211,37 @@ async def test_a_server_that_was_away_is_watched_again(
     assert all("Trying again for 120 s" in text for text in watched.told)
     await asyncio.gather(*map(watched.end, pods[1:]))
     await asyncio.gather(*map(sees, monitors))
+
+
+async def test_outages_far_apart_are_not_one_that_lasts(
+    cluster: EmbeddedCluster, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "_RETRY", RetryPolicy(0.1, 0.02, 0.05))
+    monkeypatch.setattr(hub_module, "_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(hub_module, "_WORKED_SECONDS", 0.2)
+    monkeypatch.setattr(hub_module, "OUTAGE_SECONDS", 10.0)
+    pod = await watched.create("own")
+    monitor = watched.watch(pod)
+
+    def wait_until(holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        # Until it is given up, at the latest.
+        while not holds() and watched.hub._namespaces and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def outage(number: int) -> None:
+        # Nothing happens meanwhile that the watch would tell of.
+        time.sleep(0.3)
+        with cluster.outage():
+            wait_until(lambda: len(watched.told) >= number)
+            cluster.requests.reset()
+
+    for number in (1, 2):
+        await until(lambda: cluster.requests.counts()["watch"] > 0)
+        await asyncio.to_thread(outage, number)
+    assert len(watched.told) == 2
+    await watched.end(pod)
+    await sees(monitor)
 
 
 async def test_an_outage_that_lasts_ends_every_wait(
