@@ -41,6 +41,7 @@ class AksPodOperator(CloudPodOperator):
     _function = "aks"
     _conn_id_argument = "azure_conn_id"
     _default_conn_id = _DEFAULT_CONN_ID
+    _arguments_of_options = {"resource_group": "resource_group", "subscription": "subscription_id"}
     _flags = ("in_cluster", "use_admin_credential", "use_private_endpoint")
     _naming = (
         "cluster_name",

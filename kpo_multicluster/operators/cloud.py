@@ -36,6 +36,8 @@ class CloudPodOperator(KubernetesPodOperator):
     _function: ClassVar[str]
     _conn_id_argument: ClassVar[str]
     _default_conn_id: ClassVar[str]
+    # Further options of that function that have an argument of their own, and which.
+    _arguments_of_options: ClassVar[Mapping[str, str]]
     # Template fields that say yes or no, and those that go into the cluster's reference.
     _flags: ClassVar[Sequence[str]] = ("in_cluster",)
     _naming: ClassVar[Sequence[str]]
@@ -88,11 +90,14 @@ class CloudPodOperator(KubernetesPodOperator):
     def _named(self, conn_id: str | None) -> ClusterRef:
         options = self.cluster_options or {}
         check_kind_of("cluster_options", options, Mapping, "a mapping of options")
-        twice = sorted(set(options) & {"cluster_name", "conn_id"})
+        of_options = {"cluster_name": "cluster_name", "namespace": "namespace", **self._arguments_of_options}
+        twice = {name: argument for name, argument in of_options.items() if name in options and getattr(self, argument)}
+        if "conn_id" in options:
+            twice["conn_id"] = self._conn_id_argument
         if twice:
             raise ConfigurationError(
                 f"cluster_options of {self._title} holds {', '.join(twice)}, which has an argument of its own: "
-                f"use cluster_name and {self._conn_id_argument}."
+                f"use {' and '.join(twice.values())}."
             )
         # One's own credentials go before those that a connection has by default.
         own = conn_id == self._default_conn_id and bool(set(options) & self._credential_options())

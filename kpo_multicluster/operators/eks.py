@@ -42,6 +42,7 @@ class EksPodOperator(CloudPodOperator):
     _function = "eks"
     _conn_id_argument = "aws_conn_id"
     _default_conn_id = _DEFAULT_CONN_ID
+    _arguments_of_options = {"region": "region"}
     _naming = ("cluster_name", "region", "aws_conn_id")
     template_fields: Sequence[str] = (
         *KubernetesPodOperator.template_fields,

@@ -46,6 +46,11 @@ class GKEStartPodOperator(CloudPodOperator):
     _function = "gke"
     _conn_id_argument = "gcp_conn_id"
     _default_conn_id = _DEFAULT_CONN_ID
+    _arguments_of_options = {
+        "location": "location",
+        "project": "project_id",
+        "impersonation_chain": "impersonation_chain",
+    }
     _flags = ("in_cluster", "use_internal_ip", "use_dns_endpoint")
     _naming = (
         "cluster_name",

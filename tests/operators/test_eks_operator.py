@@ -128,6 +128,8 @@ def test_defaults_are_those_of_the_provider_s_operator() -> None:
         ),
         ({"cluster_options": {"role_arn": "x"}}, "'x'.* is not like arn:aws:iam::"),
         ({"cluster_options": {"conn_id": "x"}}, "conn_id, which has an argument of its own: .* aws_conn_id"),
+        ({"cluster_options": {"region": "x"}}, "region, which has an argument of its own: use region"),
+        ({"cluster_options": {"namespace": "x"}}, "namespace, which has an argument of its own: use namespace"),
         ({"cluster_options": 3}, "cluster_options must be a mapping of options, not int"),
         ({"in_cluster": "False"}, "in_cluster must be True, False or None"),
     ],
