@@ -66,7 +66,7 @@ class PodChoice(PodRequest):
         if self.reattach_on_restart:
             found = self._recalled(context) or self._searched(request["metadata"]["namespace"], context)
             if found is not None:
-                self.log_matching_pod(found, context)
+                self.log_matching_pod(pod=found, context=context)
                 return self._remembered(PodObject(self._steps.adopt(as_pod(found))), context)
         pod = PodObject(self._steps.create(request))
         self.log.info("Created pod %s on %s (%s).", name_of(pod), self._steps.access.server, self._steps.access.source)
@@ -98,7 +98,7 @@ class PodChoice(PodRequest):
 
     def _searched(self, namespace: str, context: Context) -> Any:
         try:
-            return self.find_pod(namespace, context)
+            return self.find_pod(namespace, context=context)
         except ForbiddenError as error:
             self.log.warning(
                 "Pods of earlier tries cannot be looked for, a new pod is started: %s. Grant the verb 'list' on pods.",

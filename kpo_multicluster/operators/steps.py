@@ -158,7 +158,7 @@ class PodSteps(PodChoice):
         session.settings = self._run_settings(request)
         # What an override changes in a model is to be created so.
         wanted = v1_pod(request) if self._overrides("get_or_create_pod") else request
-        pod = as_pod(self.get_or_create_pod(wanted, context))
+        pod = as_pod(self.get_or_create_pod(pod_request_obj=wanted, context=context))
         if session.pod is None or uid_of(session.pod) != uid_of(pod):
             pod = self._adopted(session, pod)
         self.pod = self.remote_pod = pod
@@ -220,10 +220,10 @@ class PodSteps(PodChoice):
     def _accompany(self, session: PodSession, context: Context) -> Any:
         """From the pod's creation to its result."""
         pod = as_pod(self.pod)
-        self.await_pod_start(pod)
-        self.await_init_containers_completion(pod)
+        self.await_pod_start(pod=pod)
+        self.await_init_containers_completion(pod=pod)
         self._tell("on_pod_starting", session, context)
-        self.await_pod_completion(pod)
+        self.await_pod_completion(pod=pod)
         self._ensure_ended(session)
         self._tell("on_pod_completion", session, context)
         self._tell("on_pod_teardown", session, context)
@@ -358,7 +358,7 @@ class PodSteps(PodChoice):
     def _result_of(self, pod: PodObject) -> Any:
         failure = self._failure_of(pod)
         try:
-            return self.extract_xcom(pod)
+            return self.extract_xcom(pod=pod)
         except KpoMulticlusterError as error:
             if failure is None:
                 raise

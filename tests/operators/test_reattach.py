@@ -137,6 +137,32 @@ def test_in_the_course_of_a_run_its_own_pod_is_found_as_it_is(cluster: EmbeddedC
     assert pod.status.container_statuses[0].state.terminated.exit_code == 1
 
 
+def test_steps_are_called_with_upstream_s_keywords(
+    cluster: EmbeddedCluster, ref: ClusterRef, abandon: Callable[..., FakeTaskInstance]
+) -> None:
+    named: dict[str, set[str]] = {}
+
+    def overridden(step: str) -> Callable[..., Any]:
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            named[step] = set(kwargs)
+            return getattr(KubernetesPodOperator, step)(self, *args, **kwargs)
+
+        return method
+
+    by_pod = ("await_pod_start", "await_init_containers_completion", "await_pod_completion", "extract_xcom")
+    wanted = {
+        "find_pod": {"context"},
+        "log_matching_pod": {"pod", "context"},
+        "get_or_create_pod": {"pod_request_obj", "context"},
+        **{step: {"pod"} for step in by_pod},
+    }
+    kind = type("Overriding", (KubernetesPodOperator,), {step: overridden(step) for step in wanted})
+    first = abandon("echo 42 > /airflow/xcom/return.json", do_xcom_push=True)
+    operator = kind(task_id="task", cluster=ref, image="alpine:3", cmds=["false"], do_xcom_push=True)
+    assert operator.execute(context_of(again(first))) == 42
+    assert named == wanted
+
+
 def test_another_task_s_pod_is_left_alone(
     cluster: EmbeddedCluster, run: Run, abandon: Callable[..., FakeTaskInstance]
 ) -> None:
