@@ -146,7 +146,7 @@ class ApiClient:
 
         Raises:
             GoneError: the version is too old: list again.
-            ApiError: the server refused the watch, or ended it with an ERROR event.
+            ApiError: the server refused the watch, or ended it with an ERROR event that is no passing fault of its own.
             ConnectError: the server could not be reached, or cut every connection, for the whole retry budget.
             CredentialError: there is no credential to ask with.
         """

@@ -1,7 +1,7 @@
 """Watches: events of a collection, followed across cuts.
 
 Protocol: `watch=1` on a list request answers with JSON objects, one a line, until `timeoutSeconds` are over; a BOOKMARK
-tells how far the server is without an event; an ERROR event ends the watch.
+tells how far the server is without an event; an ERROR event ends the watch, for good or as any other cut.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from kpo_multicluster.api.connection import Call, Connection, Params
 from kpo_multicluster.api.faults import LIBRARY_ERRORS, Fault, FaultError, next_part
 from kpo_multicluster.api.retry import Backoff, RetryPolicy
 from kpo_multicluster.api.status import error_of_status
+from kpo_multicluster.errors import ServerError, ThrottledError
 
 # A connection that lasted this long did not die at once.
 _SETTLED_SECONDS = 1.0
@@ -124,7 +125,11 @@ class _EventReader:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise FaultError(Fault("the watch was answered with something that is no event")) from None
         if kind == "ERROR":
-            raise error_of_status(obj, request=self._call.request)
+            error = error_of_status(obj, request=self._call.request)
+            if isinstance(error, ServerError | ThrottledError):
+                # It may pass, as it may where it is the answer to a request.
+                raise FaultError(Fault(f"the server ended the watch: {error.status} {error.reason}: {error.detail}"))
+            raise error
         if version:
             self.resource_version = version
             self.moved = True

@@ -17,7 +17,6 @@ from kpo_multicluster.errors import (
     ConnectError,
     ForbiddenError,
     GoneError,
-    ServerError,
 )
 
 from .cases import PODS, FakeClock, client
@@ -123,7 +122,21 @@ async def test_gone(api: FakeApi, as_event: bool) -> None:
     assert len(api.seen) == 1
 
 
-@pytest.mark.parametrize(("code", "kind"), [(400, BadRequestError), (403, ForbiddenError), (500, ServerError)])
+@pytest.mark.parametrize("code", [429, 500, 504])
+async def test_an_error_event_that_may_pass_is_a_cut(api: FakeApi, code: int) -> None:
+    passing = error_event(code, "Reason", "why")
+    api.answer(chunks(event("ADDED", "5"), passing), chunks(passing), chunks(event("MODIFIED", "6")))
+    async with client(api.url) as tested:
+        assert await _take(tested, 2) == ["ADDED 5", "MODIFIED 6"]
+    assert [seen.query["resourceVersion"] for seen in api.seen] == ["1", "5", "5"]
+
+    api.answer(chunks(passing))
+    async with client(api.url, retry=RetryPolicy(0.0)) as tested:
+        with pytest.raises(ConnectError, match=f"the server ended the watch: {code} Reason: why"):
+            await _take(tested, 1)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(400, BadRequestError), (403, ForbiddenError)])
 async def test_other_error_events_are_typed(api: FakeApi, code: int, kind: type[ApiError]) -> None:
     api.answer(chunks(error_event(code, "Reason", "why")))
     async with client(api.url) as tested:
