@@ -277,8 +277,9 @@ class PodRun:
         ended_at = loop.time()
 
         def running(pod: dict[str, Any]) -> list[str]:
-            hopeless = {name for name, _ in hopeless_containers(pod)}
-            return [name for name in self.settings.companions if name not in hopeless and not ended_for_good(pod, name)]
+            # A pod that an earlier try left may be without a container that was added since.
+            awaited = container_names(pod, "containers") - {name for name, _ in hopeless_containers(pod)}
+            return [name for name in self.settings.companions if name in awaited and not ended_for_good(pod, name)]
 
         while left := running(monitor.pod):
             # One that still has something to say is let finish.

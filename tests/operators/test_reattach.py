@@ -64,6 +64,16 @@ def test_a_pod_that_still_runs_is_gone_on_with(
     assert cluster.requests.counts()["create"] == 1
 
 
+def test_a_container_that_the_task_has_got_since_is_not_waited_for(
+    cluster: EmbeddedCluster, run: Run, abandon: Callable[..., FakeTaskInstance], lines: Lines
+) -> None:
+    first = abandon("true", do_xcom_push=True)
+    spec = {"spec": {"containers": [{"name": "base"}, {"name": "side", "image": "alpine:3", "command": ["true"]}]}}
+    ran = run("false", ti=again(first), pod_template_dict=spec, sidecar_drain_seconds=1, do_xcom_push=True)
+    assert ran.ti.pushed["pod_name"] == first.pushed["pod_name"]
+    assert not any("still ran" in line for line in lines())
+
+
 def test_a_pod_that_ended_well_meanwhile_is_harvested(
     cluster: EmbeddedCluster, run: Run, abandon: Callable[..., FakeTaskInstance]
 ) -> None:
