@@ -78,6 +78,13 @@ def test_what_cannot_be_parsed(arguments: list[str], capsys: pytest.CaptureFixtu
     assert "usage: kpo-multicluster doctor (CONN_ID | --eks NAME" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seconds", ["soon", "nan", "-1", "3601"])
+def test_what_is_no_time(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["doctor", "conn", f"--timeout-seconds={seconds}"])
+    assert "must be a number of seconds, more than 0 and at most 3600" in capsys.readouterr().err
+
+
 def test_the_clouds_are_asked_with_the_options_given(capsys: pytest.CaptureFixture[str]) -> None:
     address = f"http://127.0.0.1:{closed_port()}"
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "hunter2hunter2", "AWS_EC2_METADATA_DISABLED": "true"}
