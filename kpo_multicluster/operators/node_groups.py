@@ -15,8 +15,9 @@ from kpo_multicluster.hooks.node_groups import NodeGroupWait
 from kpo_multicluster.node_groups.clouds import check_for
 from kpo_multicluster.node_groups.readiness import Wanted
 from kpo_multicluster.node_groups.spec import NodeGroupSpec
-from kpo_multicluster.operators.checks import rendered_count
+from kpo_multicluster.operators.checks import check_kind_of, check_seconds, rendered_count
 from kpo_multicluster.operators.node_group_task import NodeGroupTask
+from kpo_multicluster.operators.parsing import holds_result
 from kpo_multicluster.raised import airflow_errors
 
 
@@ -51,7 +52,10 @@ class CreateNodeGroupOperator(NodeGroupTask):
         self.spec = spec
         self.adopt = adopt
         self.expires_after_seconds = expires_after_seconds
-        if "{{" not in str(spec) and "{%" not in str(spec):
+        check_kind_of("adopt", adopt, bool, "True or False")
+        if expires_after_seconds is not None:
+            check_seconds("expires_after_seconds", expires_after_seconds)
+        if not ("{{" in str(spec) or "{%" in str(spec) or holds_result(spec)):
             made = NodeGroupSpec.from_json(spec)
             if self.cluster is not None:
                 check_for(self.cluster, made)
@@ -183,12 +187,18 @@ class DeleteNodeGroupOperator(NodeGroupTask):
         any_run: remove it also if it was made for another run.
         force: remove it whoever made it.
         **kwargs: of `NodeGroupTask` and of every operator.
+
+    Raises:
+        ConfigurationError: an argument is of a wrong type.
     """
 
     template_fields: Sequence[str] = (*NodeGroupTask.template_fields, "name")
 
     def __init__(self, *, name: str, any_run: bool = False, force: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        # A text, such as a template that is not rendered here, would count as true.
+        check_kind_of("any_run", any_run, bool, "True or False")
+        check_kind_of("force", force, bool, "True or False")
         self.name = name
         self.any_run = any_run
         self.force = force

@@ -104,7 +104,7 @@ def _check_callbacks(classes: Any) -> None:
 
 
 def _check_pod(arguments: PodArguments, templated: Collection[str]) -> None:
-    later = {name for name in templated if _holds_pending(getattr(arguments, name, None))}
+    later = {name for name in templated if holds_result(getattr(arguments, name, None))}
     # Whether a None was meant is another question: here everything that is not a default is looked at.
     unknown: dict[str, Any] = dict.fromkeys(later & vars(arguments).keys())
     checked = replace(arguments, **unknown, given=None)
@@ -122,15 +122,15 @@ def _is_result(value: Any) -> bool:
     return callable(getattr(value, "resolve", None)) and not isinstance(value, os.PathLike)
 
 
-def _holds_pending(value: Any) -> bool:
-    """Whether a value is, or holds at any depth, more than texts that are yet to be rendered."""
+def holds_result(value: Any) -> bool:
+    """Whether a value is, or holds at any depth, another task's result or a function of the context."""
     if callable(value) or _is_result(value):
         return True
     if isinstance(value, Mapping):
-        return any(map(_holds_pending, value.values()))
+        return any(map(holds_result, value.values()))
     if isinstance(value, (list, tuple, Set)):
-        return any(map(_holds_pending, value))
-    return is_model(value) and any(_holds_pending(getattr(value, name, None)) for name in value.attribute_map)
+        return any(map(holds_result, value))
+    return is_model(value) and any(holds_result(getattr(value, name, None)) for name in value.attribute_map)
 
 
 def _stays_text(value: Any) -> bool:

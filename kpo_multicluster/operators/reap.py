@@ -9,7 +9,7 @@ from kpo_multicluster.airflow_names import Context
 from kpo_multicluster.errors import ConfigurationError, KpoMulticlusterError
 from kpo_multicluster.hooks.connections import AirflowConnections
 from kpo_multicluster.hooks.dag_runs import states_for_task
-from kpo_multicluster.operators.checks import rendered_seconds
+from kpo_multicluster.operators.checks import check_kind_of, rendered_seconds
 from kpo_multicluster.operators.cluster_task import ClusterTask
 from kpo_multicluster.raised import airflow_errors
 
@@ -35,7 +35,7 @@ class ReapOperator(ClusterTask):
         **kwargs: of `ClusterTask`, `cluster` or `kubernetes_conn_id`, and of every operator.
 
     Raises:
-        ConfigurationError: no cluster is named, or there is nothing to look for.
+        ConfigurationError: no cluster is named, there is nothing to look for, or an argument is of a wrong type.
     """
 
     template_fields: Sequence[str] = (*ClusterTask.template_fields, "older_than_seconds", "namespace")
@@ -53,6 +53,8 @@ class ReapOperator(ClusterTask):
         super().__init__(**kwargs)
         if node_groups is False and not pods:
             raise ConfigurationError(f"ReapOperator {self.task_id!r} has nothing to look for: leave out pods=False.")
+        for name, value in {"node_groups": node_groups, "pods": pods, "delete": delete}.items():
+            check_kind_of(name, value, (bool, type(None)) if name == "node_groups" else bool, "True or False")
         self.older_than_seconds = older_than_seconds
         self.node_groups = node_groups
         self.pods = pods

@@ -128,6 +128,8 @@ def test_what_cannot_be_removed_fails_the_task(scene: Scene) -> None:
 def test_a_task_with_nothing_to_look_for() -> None:
     with pytest.raises(ConfigurationError, match="nothing to look for"):
         ReapOperator(task_id="reap", kubernetes_conn_id="k", node_groups=False, pods=False)
+    with pytest.raises(ConfigurationError, match="delete must be True or False, not str"):
+        ReapOperator(task_id="reap", kubernetes_conn_id="k", delete="False")  # type: ignore[arg-type]
     for kubernetes_conn_id in (None, ""):
         with pytest.raises(ConfigurationError, match="exactly one of"):
             ReapOperator(task_id="reap", kubernetes_conn_id=kubernetes_conn_id)

@@ -195,14 +195,27 @@ def test_what_is_wrong_is_said_when_a_dag_is_parsed(bed: Bed) -> None:
         ({"spec": {"name": "g", "options": options}, "timeout_seconds": 0}, "more than 0"),
         ({"spec": {"name": "g", "options": options}, "timeout_seconds": "60"}, "must be a number of seconds"),
         ({"spec": {"name": "g", "options": options}, "deferrable": "False"}, "deferrable must be True, False or None"),
+        ({"spec": {"name": "g", "options": options}, "adopt": "no"}, "adopt must be True or False, not str"),
+        ({"spec": {"name": "g", "options": options}, "expires_after_seconds": -1}, "expires_after_seconds must be"),
         ({"spec": {"name": "g", "options": options}, "cluster": "gpu"}, "cluster must be made by a function of"),
     ):
         with pytest.raises(ConfigurationError, match=match):
             create_group(**{"cluster": ref, **given})
     with pytest.raises(ConfigurationError, match="'ready' or 'gone'"):
         NodeGroupSensor(task_id="s", cluster=ref, name="g", target="ACTIVE")
-    # What holds templates is looked at when they are rendered.
-    CreateNodeGroupOperator(task_id="create", cluster=ref, spec={"name": "g{{ ds_nodash }}", "options": options})
+    # It would have been taken for yes.
+    with pytest.raises(ConfigurationError, match="force must be True or False, not str"):
+        DeleteNodeGroupOperator(task_id="delete", cluster=ref, name="g", force="False")  # type: ignore[arg-type]
+    # What holds templates, or what other tasks return, is looked at when they are rendered.
+    create_group(cluster=ref, spec={"name": "g{{ ds_nodash }}", "options": options})
+    with DAG("sized", schedule=None):
+
+        @task
+        def size() -> int:
+            return 2
+
+        sized = create_group(cluster=ref, spec={"name": "g", "desired_size": size(), "options": options})
+    assert sized.upstream_task_ids == {"size"}
 
 
 @pytest.mark.parametrize("number", ["many", "-1", -1, 1.5, True, None])
