@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -113,8 +114,9 @@ class PodRequest(PodClients):
 
     def _run_settings(self, request: PodObject) -> RunSettings:
         base, spec = self.base_container_name, request["spec"]
-        containers = [entry["name"] for entry in spec["containers"] if entry["name"] != SIDECAR_NAME]
-        init_containers = [entry["name"] for entry in spec.get("initContainers") or ()]
+        # One without a name is the server's to refuse.
+        containers = [name for name in _names(spec["containers"]) if name != SIDECAR_NAME]
+        init_containers = _names(spec.get("initContainers") or ())
         logs, init_logs = self.container_logs, self.init_container_logs
         followed = containers if logs is True else list(logs)
         followed_init = init_containers if init_logs is True else list(init_logs)
@@ -127,3 +129,7 @@ class PodRequest(PodClients):
             tell_events_after_seconds=self.startup_check_interval_seconds if self.log_events_on_startup else None,
             sidecar_drain_seconds=self.sidecar_drain_seconds,
         )
+
+
+def _names(containers: Iterable[dict[str, Any]]) -> list[str]:
+    return [entry["name"] for entry in containers if entry.get("name")]

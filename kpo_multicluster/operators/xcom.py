@@ -38,7 +38,7 @@ def push_result(ti: Any, result: Any, *, multiple_outputs: bool) -> None:
 def with_message_transport(pod: dict[str, Any], base: str) -> None:
     """Makes the result file the container's termination message, in place."""
     for container in pod["spec"]["containers"]:
-        if container["name"] == base:
+        if container.get("name") == base:
             container["terminationMessagePath"] = RESULT_FILE
             container["terminationMessagePolicy"] = "File"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -182,6 +183,15 @@ def test_a_pod_that_the_server_refuses_shows_the_fields(cluster: EmbeddedCluster
     with pytest.raises(InvalidError, match=r"spec\.containers"):
         run(volume_mounts=[{"name": "nowhere", "mountPath": "/x"}])
     cluster.wait_until(gone)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"do_xcom_push": True, "xcom_transport": "termination-message"}])
+def test_containers_without_a_name_are_the_server_s_to_refuse(run: Run, arguments: dict[str, Any]) -> None:
+    for nameless, field in (("containers", "containers[1].name"), ("initContainers", "initContainers[0].name")):
+        spec = {"containers": [{"name": "base"}], "initContainers": []}
+        spec[nameless].append({"image": "alpine:3"})
+        with pytest.raises(InvalidError, match=re.escape(field)):
+            run(pod_template_dict={"spec": spec}, **arguments)
 
 
 def test_a_sidecar_that_never_ends_holds_the_task_no_longer_than_asked(run: Run, lines: Lines) -> None:
