@@ -20,6 +20,8 @@ from kpo_multicluster.operators.node_group_task import NodeGroupTask
 from kpo_multicluster.operators.parsing import holds_result
 from kpo_multicluster.raised import airflow_errors
 
+_NUMBERS = ("desired_size", "min_size", "max_size", "disk_gb")
+
 
 class CreateNodeGroupOperator(NodeGroupTask):
     """Sees to it that a node group is there, and that its nodes take pods and have their GPUs.
@@ -69,7 +71,7 @@ class CreateNodeGroupOperator(NodeGroupTask):
             ConfigurationError: the spec or the cluster cannot work.
             CredentialError: who asks was refused.
         """
-        spec, run = NodeGroupSpec.from_json(self.spec), self.run_of(context)
+        spec, run = self._rendered_spec(), self.run_of(context)
         self.spec, groups = spec, self.groups
         deadline = self.deadline
         self._undoing = spec.name, run
@@ -118,7 +120,7 @@ class CreateNodeGroupOperator(NodeGroupTask):
         Raises:
             KpoMulticlusterError: what the trigger tells of.
         """
-        name = NodeGroupSpec.from_json(self.spec).name
+        name = self._rendered_spec().name
         try:
             self.raise_failure(event)
         except Exception:
@@ -135,8 +137,16 @@ class CreateNodeGroupOperator(NodeGroupTask):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout):
-            self.undo(NodeGroupSpec.from_json(self.spec).name, self.run_of(context))
+            self.undo(self._rendered_spec().name, self.run_of(context))
             raise
+
+    def _rendered_spec(self) -> NodeGroupSpec:
+        given = self.spec
+        if isinstance(given, Mapping):
+            # Templates are rendered to texts.
+            texts = {name: given[name] for name in _NUMBERS if isinstance(given.get(name), str)}
+            given = {**given, **{name: rendered_count(name, text) for name, text in texts.items()}}
+        return NodeGroupSpec.from_json(given)
 
 
 class ScaleNodeGroupOperator(NodeGroupTask):

@@ -218,6 +218,18 @@ def test_what_is_wrong_is_said_when_a_dag_is_parsed(bed: Bed) -> None:
     assert sized.upstream_task_ids == {"size"}
 
 
+def test_numbers_that_are_templates(scene: Scene) -> None:
+    fields = {**spec(scene).to_json(), "desired_size": "{{ params.nodes }}", "disk_gb": "{{ params.disk }}"}
+    task_of_it = create(scene, spec=fields)
+    task_of_it.render_template_fields({"params": {"nodes": 1, "disk": 200}})
+    run(task_of_it)
+    assert len(scene.nodes()) == 1
+    other = create(scene, spec=fields)
+    other.render_template_fields({"params": {"nodes": "all", "disk": 200}})
+    with pytest.raises(ConfigurationError, match="desired_size must be a whole number, 0 or more, not 'all'"):
+        run(other)
+
+
 @pytest.mark.parametrize("number", ["many", "-1", -1, 1.5, True, None])
 def test_a_number_that_is_none(number: Any) -> None:
     ref = eks("ml", region="us-east-2")
