@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from kpo_multicluster.testing.interfaces import LogOptions
 from kpo_multicluster.testing.node_backoff import Backoff, duration
 
-from .node_cases import NodeUnderTest, running_node
+from .node_cases import UNTIL_TOLD, NodeUnderTest, running_node
 
 
 @pytest.fixture
@@ -141,14 +142,19 @@ async def test_logs_of_the_last_two_runs_are_kept(node: NodeUnderTest) -> None:
 
 async def test_logs_rotate_where_the_node_is_set_so() -> None:
     async with running_node(log_max_bytes=10_000) as node:
-        pod = await node.run("sh", "-c", "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; sleep 0.2")
+        pod = await node.run(
+            "sh", "-c", f"echo begun; {UNTIL_TOLD}; i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done"
+        )
         await pod.running()
-        follower = asyncio.create_task(pod.log(follow=True))
+        batches = node.node.read_log(pod.uid, "base", LogOptions(follow=True))
+        followed = [await anext(batches)]
+        await pod.go()
+        followed += [batch async for batch in batches]
         await pod.over()
         lines = (await pod.log()).splitlines()
         assert lines[-1:] in (["line 1999"], [])
         assert len(lines) < 400
-        assert (await follower).splitlines()[-1] == "line 1999"
+        assert b"".join(followed).splitlines()[-1] == b"line 1999"
 
 
 def test_back_off_doubles_and_forgives() -> None:

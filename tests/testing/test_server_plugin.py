@@ -50,7 +50,7 @@ def test_the_fixtures_work_as_documented(pytester: pytest.Pytester) -> None:
     pytester.makeini(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error"
     )
-    options = ("-p", "no:cacheprovider", "--strict-markers")
+    options = ("-p", "no:cacheprovider", "-p", "no:anyio", "--strict-markers")
     pytester.runpytest_subprocess(*options).assert_outcomes(passed=5)
 
 
