@@ -150,12 +150,15 @@ class PodSession:
     @property
     def current(self) -> dict[str, Any] | None:
         """The pod as last seen."""
-        return self._run.pod if self._run is not None and self.pod is not None else self.pod
+        run = self._run
+        # What was waited for elsewhere is known before the run is about it.
+        return run.pod if run is not None and run.begun and self.pod is not None else self.pod
 
     @property
     def deleted(self) -> bool:
         """Whether the pod is known to be gone from the cluster."""
-        return self._run is not None and self.pod is not None and self._run.monitor.deleted
+        run = self._run
+        return run is not None and run.begun and self.pod is not None and run.monitor.deleted
 
     def kill(self, *, delete: bool, grace_seconds: float | None = None) -> None:
         """Ends the run; from the main thread's signal handler. Logs nothing and makes no Airflow call.

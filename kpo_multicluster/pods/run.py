@@ -77,6 +77,11 @@ class PodRun:
         self._told_of: set[str] = set()
 
     @property
+    def begun(self) -> bool:
+        """Whether it is about a pod yet."""
+        return self._monitor is not None
+
+    @property
     def monitor(self) -> PodMonitor:
         """Of the pod this run is about.
 
