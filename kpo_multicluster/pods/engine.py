@@ -15,8 +15,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
-from kpo_multicluster.pods.emitted import LogBatch
-from kpo_multicluster.pods.packed import PackedBatch, pack, unpack
+from kpo_multicluster.pods.emitted import LogBatch, PackedBatch
 
 T = TypeVar("T")
 
@@ -86,7 +85,7 @@ class Engine:
             self._room.clear()
             await self._room.wait()
         if self._unread >= _PACKED_FROM and isinstance(item, LogBatch):
-            item = pack(item)
+            item = item.packed()
         self._unread += _size(item)
         self._queue.put((self, item))
 
@@ -111,7 +110,7 @@ class Engine:
                 kind, item = self._queue.get()
                 if kind is self:
                     self._report_read(loop, _size(item))
-                    yield unpack(item) if isinstance(item, PackedBatch) else item
+                    yield item.unpacked() if isinstance(item, PackedBatch) else item
                 elif kind is done:
                     finished = True
                     task: asyncio.Task[T] = item
