@@ -79,7 +79,7 @@ def asked(cluster: Cluster, namespace: str, mode: str) -> Asked:
             assert found.pop("get") in (1, 2)
             # Where its watch begins.
             found -= Counter(list=1)
-            # Base containers start first: one may have ended before its sidecar is shown to run, which the worker awaits.
+            # A base container may have ended before its XCom sidecar is shown to run, which the worker then awaits.
             if found["exec"]:
                 assert found["watch"] in (1, 2)
                 found["watch"] = 1
