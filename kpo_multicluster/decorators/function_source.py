@@ -7,6 +7,7 @@ import ast
 import builtins
 import dis
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
@@ -86,13 +87,14 @@ def _without_decorators(
         nested = lines[0][:1].isspace()
         tree = ast.parse("".join(["if True:\n", *lines] if nested else lines))
         definition = next((node for node in ast.walk(tree) if isinstance(node, kinds)), None)
-        if definition is None:  # Python 3.13 takes the lines of `python -c` for those of any code without a file
+        # Python 3.13 takes the lines of `python -c` for those of any code without a file.
+        if definition is None and not os.path.isfile(function.__code__.co_filename):
             raise OSError("its lines are of something else")
     except (OSError, SyntaxError, TypeError) as error:
         raise ConfigurationError(
             f"The source of the {where} cannot be read ({type(error).__name__}: {error}): define it with def in a file."
         ) from None
-    if definition.name != function.__code__.co_name:
+    if definition is None or definition.name != function.__code__.co_name:
         raise ConfigurationError(
             f"The source of the {where} is not what was imported, as its file has changed since: run the task again."
         )
