@@ -65,6 +65,11 @@ def check_seconds(name: str, value: Any) -> float:
     return value
 
 
+def holds_template(text: str) -> bool:
+    """Whether a text is yet to be rendered. A single brace is none of a template: keys are often JSON."""
+    return "{{" in text or "{%" in text
+
+
 def rendered_seconds(name: str, value: Any) -> float:
     """A duration, also as the text that a template was rendered to.
 

@@ -18,6 +18,7 @@ from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
 from kpo_multicluster.node_groups.placement import Placement, placement_of
 from kpo_multicluster.node_groups.spec import NodeGroupSpec
+from kpo_multicluster.operators.checks import holds_template
 from kpo_multicluster.operators.node_groups import CreateNodeGroupOperator, DeleteNodeGroupOperator
 from kpo_multicluster.operators.pod import KubernetesPodOperator
 
@@ -117,7 +118,7 @@ def gpu_nodes(
     from airflow.providers.standard.operators.empty import EmptyOperator
 
     made = NodeGroupSpec.from_json(spec)
-    if "{{" in made.name:
+    if holds_template(made.name):
         raise ConfigurationError("The name of a node group in gpu_nodes() is no template: pods are put there by it.")
     start = task_id or made.name
     where: dict[str, Any] = {"cluster": cluster, "kubernetes_conn_id": kubernetes_conn_id, **arguments}

@@ -15,7 +15,7 @@ from kpo_multicluster.hooks.node_groups import NodeGroupWait
 from kpo_multicluster.node_groups.clouds import check_for
 from kpo_multicluster.node_groups.readiness import Wanted
 from kpo_multicluster.node_groups.spec import NodeGroupSpec
-from kpo_multicluster.operators.checks import check_kind_of, check_seconds, rendered_count
+from kpo_multicluster.operators.checks import check_kind_of, check_seconds, holds_template, rendered_count
 from kpo_multicluster.operators.node_group_task import NodeGroupTask
 from kpo_multicluster.operators.parsing import holds_result
 from kpo_multicluster.raised import airflow_errors
@@ -57,7 +57,7 @@ class CreateNodeGroupOperator(NodeGroupTask):
         check_kind_of("adopt", adopt, bool, "True or False")
         if expires_after_seconds is not None:
             check_seconds("expires_after_seconds", expires_after_seconds)
-        if not ("{{" in str(spec) or "{%" in str(spec) or holds_result(spec)):
+        if not (holds_template(str(spec)) or holds_result(spec)):
             made = NodeGroupSpec.from_json(spec)
             if self.cluster is not None:
                 check_for(self.cluster, made)

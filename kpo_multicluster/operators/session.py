@@ -150,15 +150,17 @@ class PodSession:
     @property
     def current(self) -> dict[str, Any] | None:
         """The pod as last seen."""
-        run = self._run
-        # What was waited for elsewhere is known before the run is about it.
-        return run.pod if run is not None and run.begun and self.pod is not None else self.pod
+        return self.pod if self._observing is None else self._observing.pod
 
     @property
     def deleted(self) -> bool:
         """Whether the pod is known to be gone from the cluster."""
-        run = self._run
-        return run is not None and run.begun and self.pod is not None and run.monitor.deleted
+        return self._observing is not None and self._observing.monitor.deleted
+
+    @property
+    def _observing(self) -> PodRun | None:
+        """The run, once it is about the pod: one that was waited for elsewhere is known before."""
+        return self._run if self._run is not None and self._run.begun and self.pod is not None else None
 
     def kill(self, *, delete: bool, grace_seconds: float | None = None) -> None:
         """Ends the run; from the main thread's signal handler. Logs nothing and makes no Airflow call.

@@ -9,6 +9,7 @@ from typing import Any, Final
 from kpo_multicluster.airflow_names import STARTS_IN_TRIGGERER, airflow_version, redact
 from kpo_multicluster.cluster import ClusterRef
 from kpo_multicluster.errors import ConfigurationError
+from kpo_multicluster.operators.checks import holds_template
 from kpo_multicluster.operators.workerless.arguments import path_of
 
 # Attributes of an Airflow task: the argument's name, what it is when nothing was given, and why it cannot be had.
@@ -144,8 +145,7 @@ def _literals(variables: Any) -> Iterator[tuple[str, str]]:
                 else (getattr(entry, "name", None), getattr(entry, "value", None))
             )
     for name, value in pairs:
-        # A single brace is no template: keys are often JSON.
-        if isinstance(name, str) and isinstance(value, str) and not ("{{" in value or "{%" in value):
+        if isinstance(name, str) and isinstance(value, str) and not holds_template(value):
             yield name, value
 
 
