@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,11 @@ def test_a_process_is_known_by_its_record(tmp_path: Path, sleeper: Process) -> N
     assert recorded(tmp_path / "record") == sleeper
     assert sleeper.alive
     assert os.getsid(sleeper.pid) != os.getsid(0)
-    assert Path(f"/proc/{sleeper.pid}/cmdline").read_bytes() == b"sleep\x0060\x00"
+    command = Path(f"/proc/{sleeper.pid}/cmdline")
+    # Empty for the moment in which a process becomes another program.
+    while not (arguments := command.read_bytes()):
+        time.sleep(0.01)
+    assert arguments == b"sleep\x0060\x00"
     assert sleeper not in Process(os.getpid(), 0).children()
 
 
